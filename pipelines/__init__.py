@@ -1,0 +1,1 @@
+"""Composition: configuration, training and promotion pipelines, and the command line."""

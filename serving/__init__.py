@@ -1,0 +1,1 @@
+"""Everything online, from the feature store to the rollout controller."""
