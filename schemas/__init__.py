@@ -1,0 +1,1 @@
+"""What the data means: transactions, source mappings, features, errors and the files that describe them."""

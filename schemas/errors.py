@@ -1,0 +1,51 @@
+"""Every error that fraudops raises on purpose.
+
+    FraudOpsError                 the root; the command line prints its message and exits with 2
+    |-- ConfigurationError        a setting is missing, unknown or out of range
+    |-- DeclarationError          a feature declaration cannot be computed as written
+    |-- MappingError              a source mapping is malformed
+    |-- LogError                  a transaction log cannot be read at all (absent, empty, truncated, binary)
+    |   `-- LogColumnsError       the log is readable, but columns that its mapping needs are not in it
+    |-- ArtifactError             an artifact on disk is absent, incomplete or not what it claims to be
+    |   `-- DigestMismatchError   the bytes on disk are not those that were recorded
+    `-- RegistryError             the model registry refuses, or does not hold, what was asked for
+
+A failed gate is not an error: it is a verdict with reasons.  A bad row is not an error either: it goes to the dead
+letters.  A message names the offending value, where it came from, and what to do.
+"""
+
+
+class FraudOpsError(Exception):
+    """Root of the tree."""
+
+
+class ConfigurationError(FraudOpsError):
+    """A setting is missing, unknown or out of range."""
+
+
+class DeclarationError(FraudOpsError):
+    """A feature declaration cannot be computed as written."""
+
+
+class MappingError(FraudOpsError):
+    """A source mapping is malformed."""
+
+
+class LogError(FraudOpsError):
+    """A transaction log cannot be read at all."""
+
+
+class LogColumnsError(LogError):
+    """A readable log lacks columns that its mapping needs."""
+
+
+class ArtifactError(FraudOpsError):
+    """An artifact on disk is absent, incomplete or not what it claims to be."""
+
+
+class DigestMismatchError(ArtifactError):
+    """The bytes on disk are not those that were recorded."""
+
+
+class RegistryError(FraudOpsError):
+    """The model registry refuses, or does not hold, what was asked for."""

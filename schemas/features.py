@@ -1,0 +1,322 @@
+"""The feature declaration: every stateful feature, once, as data; the batch engine and the online store both read it.
+
+Semantics, for a transaction at time `t` with key `k`:
+
+- A window of length `w` and hop `h` holds the events of `k` with `floor(t - w, h) <= event_time < t`, hops counted from
+  the Unix epoch in UTC: never the transaction itself, nor another with its timestamp.  The leading edge is exact, the
+  tail moves in hops.
+- A label is an event of its own at `label_time`: `fraud_count` and `fraud_rate` hold the labels of `k` with
+  `floor(t - w, h) <= label_time < t`, so that nothing sees a label before it was known.
+- `last`, `seconds_since_last`, `distance_km_since_last`, `speed_km_per_h_since_last`, `first_seen` and `recent` look at the
+  events of the window `LOOK_BACK`; the last event is the one with the largest (event_time, transaction_id), ids compared as
+  UTF-8 bytes.
+- `count`, `distinct` and `fraud_count` are 0 on an empty window, everything else is missing there.  Missing is NaN for
+  numbers and "" for text, never 0.
+- Events whose column is missing are skipped by `sum`, `mean`, `std`, `min`, `max` and `distinct`; `last` and `recent` keep
+  their place with a missing value.  `first_seen` is 1 when no event in the window has the transaction's own value, 0 when one
+  has, missing when the transaction has none.
+- A transaction without the key (no device, say) belongs to no state, and all its features for that key are missing.
+- `mean` is sum / count, `std` is the population's, sqrt(n S2 - S1^2) / n from exact integer sums; distances are great
+  circles (haversine) on a sphere of radius `EARTH_RADIUS_KM`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+from schemas.durations import seconds
+from schemas.errors import ArtifactError, DeclarationError
+from schemas.transaction import CALENDAR_COLUMNS, COLUMN
+
+EARTH_RADIUS_KM = 6371.0088
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "card": ("card_id",),
+    "merchant": ("merchant_id",),
+    "device": ("device_id",),
+    "card_merchant": ("card_id", "merchant_id"),
+}
+
+Aggregate = Literal[
+    "count", "sum", "mean", "std", "min", "max", "distinct", "last", "seconds_since_last", "distance_km_since_last",
+    "speed_km_per_h_since_last", "first_seen", "recent", "fraud_count", "fraud_rate",
+]  # fmt: skip
+_OVER_INTEGERS = ("sum", "mean", "std", "min", "max")
+_OVER_LABELS = ("fraud_count", "fraud_rate")
+_OVER_PLACES = ("distance_km_since_last", "speed_km_per_h_since_last")
+_LOOKING_BACK = ("last", "seconds_since_last", *_OVER_PLACES, "first_seen", "recent")
+_WITHOUT_COLUMN = ("count", "seconds_since_last", *_OVER_PLACES, *_OVER_LABELS)
+_TEXT_KEEPING = ("last", "recent")
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sliding window: its name, length and hop in seconds."""
+
+    name: str
+    length_s: int
+    hop_s: int
+
+    def __post_init__(self) -> None:
+        if self.hop_s <= 0 or self.length_s % self.hop_s:
+            raise DeclarationError(
+                f"window {self.name}: hop {self.hop_s} s does not divide the length {self.length_s} s; use a hop that does"
+            )
+
+
+def window(length: str, hop: str) -> Window:
+    """A window from durations, such as `window("24h", "1h")`; the length is also its name."""
+    return Window(length, seconds(length), seconds(hop))
+
+
+HOUR, DAY, WEEK, MONTH = window("1h", "1min"), window("24h", "1h"), window("7d", "1h"), window("30d", "1d")
+LOOK_BACK = MONTH
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Keeps the events whose `column` compares to `value` as `op` says; the name becomes part of the feature's name."""
+
+    name: str
+    column: str
+    op: Literal["<", ">="]
+    value: int
+
+    def __post_init__(self) -> None:
+        if self.column not in CALENDAR_COLUMNS and (self.column not in COLUMN or COLUMN[self.column].type != "int64"):
+            raise DeclarationError(f"filter {self.name!r} names {self.column!r}; it must be an integer column of a transaction")
+
+
+PROBE = Filter("probe", "amount_base_minor", "<", 500)
+NIGHT = Filter("night", "second_of_day", "<", 6 * 3_600)
+WEEKEND = Filter("weekend", "second_of_week", ">=", 5 * 86_400)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One declared feature.
+
+    Attributes:
+        key: a name in `KEYS`.
+        aggregate: what is computed.
+        window: which events count.
+        column: what is aggregated; none for counts and labels.
+        where: keeps only some events.
+        cap: `distinct` stops at it.
+        k: how many values `recent` keeps.
+    """
+
+    key: str
+    aggregate: Aggregate
+    window: Window = LOOK_BACK
+    column: str | None = None
+    where: Filter | None = None
+    cap: int | None = None
+    k: int | None = None
+
+    def __post_init__(self) -> None:
+        for complaint in _complaints(self):
+            raise DeclarationError(f"feature {self.key} {self.column or ''} {self.aggregate}: {complaint}")
+
+    @property
+    def name(self) -> str:
+        """Derived, never typed: key, filter, column, aggregate, window."""
+        tail = str(self.k) if self.aggregate == "recent" else None if self.aggregate in _LOOKING_BACK else self.window.name
+        parts = ("_".join(KEYS[self.key]), self.where and self.where.name, self.column, self.aggregate, tail)
+        return "_".join(part for part in parts if part)
+
+    @property
+    def is_text(self) -> bool:
+        return self.aggregate in _TEXT_KEEPING and self.column is not None and COLUMN[self.column].type == "string"
+
+    @property
+    def width(self) -> int:
+        """How many values one transaction has: k for `recent`, else 1."""
+        return self.k or 1
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The canonical columns it is computed from."""
+        columns = {*KEYS[self.key], "event_time"}
+        if self.column:
+            columns.add(self.column)
+        if self.where and self.where.column in COLUMN:
+            columns.add(self.where.column)
+        if self.aggregate in _OVER_LABELS:
+            columns |= {"is_fraud", "label_time"}
+        if self.aggregate in _OVER_PLACES:
+            columns |= {"latitude", "longitude"}
+        return frozenset(columns)
+
+
+def _complaints(feature: Feature) -> Iterable[str]:
+    if feature.key not in KEYS:
+        yield f"unknown key {feature.key!r}; use one of {', '.join(KEYS)}"
+    if feature.aggregate not in get_args(Aggregate):
+        yield f"unknown aggregate {feature.aggregate!r}; use one of {', '.join(get_args(Aggregate))}"
+    if feature.column is not None and feature.column not in COLUMN:
+        yield f"unknown column {feature.column!r}; use one of {', '.join(COLUMN)}"
+    if (feature.column is None) != (feature.aggregate in _WITHOUT_COLUMN):
+        yield "give the column to aggregate" if feature.column is None else "this aggregate takes no column; leave it out"
+    if feature.aggregate in _OVER_INTEGERS and COLUMN[str(feature.column)].type != "int64":
+        yield f"column {feature.column!r} is not an integer one; sums are exact, so use amount_base_minor or amount_minor"
+    if (feature.cap is not None) != (feature.aggregate == "distinct") or (feature.cap is not None and feature.cap < 1):
+        yield "distinct, and only distinct, needs a cap of 1 or more (state per key must be bounded)"
+    if (feature.k is not None) != (feature.aggregate == "recent") or (feature.k is not None and feature.k < 1):
+        yield "recent, and only recent, needs k of 1 or more"
+    if feature.aggregate in _LOOKING_BACK and feature.window != LOOK_BACK:
+        yield f"it looks back {LOOK_BACK.name}; leave the window out"
+    if feature.where and feature.aggregate in (*_LOOKING_BACK, *_OVER_LABELS):
+        yield "filters work on counts, sums, means, deviations, extremes and distinct only"
+
+
+@dataclass(frozen=True)
+class RowInput:
+    """A column of the transaction itself that goes to the model as it is; what the model derives from it, the model derives."""
+
+    column: str
+
+    def __post_init__(self) -> None:
+        if self.column not in COLUMN and self.column not in CALENDAR_COLUMNS:
+            raise DeclarationError(f"row input {self.column!r} is not a column of a transaction")
+
+    @property
+    def name(self) -> str:
+        return self.column
+
+    @property
+    def is_text(self) -> bool:
+        return self.column in COLUMN and COLUMN[self.column].type == "string"
+
+    @property
+    def width(self) -> int:
+        return 1
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        return frozenset({"event_time" if self.column in CALENDAR_COLUMNS else self.column})
+
+
+ROW_INPUTS: tuple[RowInput, ...] = tuple(
+    map(RowInput, ("amount_base_minor", "second_of_week", "merchant_category", "channel", "currency", "country"))
+)
+
+AMOUNT = "amount_base_minor"
+FEATURES: tuple[Feature, ...] = (
+    *(Feature("card", "count", w) for w in (HOUR, DAY, WEEK, MONTH)),
+    *(Feature("card", "sum", w, AMOUNT) for w in (HOUR, DAY, WEEK)),
+    *(Feature("card", "mean", w, AMOUNT) for w in (DAY, WEEK, MONTH)),
+    *(Feature("card", "std", w, AMOUNT) for w in (WEEK, MONTH)),
+    *(Feature("card", "max", w, AMOUNT) for w in (DAY, MONTH)),
+    Feature("card", "min", HOUR, AMOUNT),
+    *(Feature("card", "count", w, where=PROBE) for w in (HOUR, DAY)),
+    *(Feature("card", "count", MONTH, where=f) for f in (NIGHT, WEEKEND)),
+    *(Feature("card", "distinct", DAY, c, cap=16) for c in ("merchant_id", "merchant_category", "city", "country")),
+    Feature("card", "distinct", WEEK, "device_id", cap=16),
+    Feature("card", "last", column=AMOUNT),
+    Feature("card", "last", column="merchant_category"),
+    Feature("card", "seconds_since_last"),
+    Feature("card", "distance_km_since_last"),
+    Feature("card", "speed_km_per_h_since_last"),
+    *(Feature("card", "first_seen", column=c) for c in ("merchant_id", "merchant_category", "device_id", "city", "country")),
+    Feature("card", "recent", column=AMOUNT, k=5),
+    Feature("card", "fraud_count", MONTH),
+    *(Feature("merchant", "count", w) for w in (HOUR, DAY, WEEK)),
+    *(Feature("merchant", "mean", w, AMOUNT) for w in (DAY, WEEK)),
+    Feature("merchant", "count", HOUR, where=PROBE),
+    Feature("merchant", "distinct", DAY, "card_id", cap=64),
+    *(Feature("merchant", a, w) for a in get_args(Literal["fraud_count", "fraud_rate"]) for w in (DAY, WEEK, MONTH)),
+    *(Feature("device", "count", w) for w in (HOUR, DAY)),
+    *(Feature("device", "distinct", w, "card_id", cap=16) for w in (DAY, WEEK)),
+    *(Feature("device", a, MONTH) for a in get_args(Literal["fraud_count", "fraud_rate"])),
+    Feature("card_merchant", "count", MONTH),
+    Feature("card_merchant", "mean", MONTH, AMOUNT),
+    Feature("card_merchant", "seconds_since_last"),
+)
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """The inputs of one model: what a source can provide of the declaration, in the fixed order of `score_packed`.
+
+    Attributes:
+        row_inputs: the transaction's own columns.
+        features: the stateful features.
+        left_out: names of declared inputs that the source lacks a column for.
+    """
+
+    row_inputs: tuple[RowInput, ...]
+    features: tuple[Feature, ...]
+    left_out: tuple[str, ...]
+
+    @cached_property
+    def inputs(self) -> tuple[RowInput | Feature, ...]:
+        return (*self.row_inputs, *self.features)
+
+    @cached_property
+    def numeric(self) -> tuple[RowInput | Feature, ...]:
+        return tuple(i for i in self.inputs if not i.is_text)
+
+    @cached_property
+    def categorical(self) -> tuple[RowInput | Feature, ...]:
+        return tuple(i for i in self.inputs if i.is_text)
+
+    @property
+    def numeric_width(self) -> int:
+        """F of `numeric` float32 `[batch, F]`; a vector takes as many columns as it is wide."""
+        return sum(i.width for i in self.numeric)
+
+    @property
+    def categorical_width(self) -> int:
+        """C of `categorical` string `[batch, C]`."""
+        return sum(i.width for i in self.categorical)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON: two specs with one digest are computed and packed alike."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> FeatureSpec:
+        """Reads back `to_json`.
+
+        Raises:
+            ArtifactError: the text is not a feature specification that this version can compute.
+        """
+        try:
+            raw = json.loads(text)
+            return FeatureSpec(
+                tuple(RowInput(**i) for i in raw["row_inputs"]),
+                tuple(_feature(f) for f in raw["features"]),
+                tuple(raw["left_out"]),
+            )
+        except (ValueError, KeyError, TypeError, DeclarationError) as error:
+            raise ArtifactError(f"not a feature specification of this version: {error}; retrain the model with it") from error
+
+
+def _feature(raw: dict[str, Any]) -> Feature:
+    where = Filter(**raw["where"]) if raw["where"] else None
+    return Feature(**{**raw, "window": Window(**raw["window"]), "where": where})
+
+
+def specify(
+    provided: Iterable[str], features: tuple[Feature, ...] = FEATURES, row_inputs: tuple[RowInput, ...] = ROW_INPUTS
+) -> FeatureSpec:
+    """What of the declaration can be computed from the canonical columns that a source provides."""
+    columns = frozenset(provided)
+    names = [i.name for i in (*row_inputs, *features)]
+    for name in {n for n in names if names.count(n) > 1}:
+        raise DeclarationError(f"two declared inputs are named {name!r}; remove one")
+    return FeatureSpec(
+        tuple(i for i in row_inputs if i.inputs <= columns),
+        tuple(f for f in features if f.inputs <= columns),
+        tuple(i.name for i in (*row_inputs, *features) if not i.inputs <= columns),
+    )
