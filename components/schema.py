@@ -9,8 +9,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from schemas.errors import ArtifactError, DeclarationError
 from schemas.features import FeatureSpec
+from schemas.transaction import LABEL
 
-LABEL = "is_fraud"
 CURATED = "fraud.pbtxt"
 
 

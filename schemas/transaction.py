@@ -53,6 +53,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("label_time", "timestamp_us", False, "when the label became known"),
 )
 COLUMN: dict[str, Column] = {column.name: column for column in COLUMNS}
+LABEL = "is_fraud"
 REQUIRED: tuple[str, ...] = tuple(column.name for column in COLUMNS if column.required)
 
 # Columns that a filter or a row input may name although no log carries them: they restate `event_time` in a form
