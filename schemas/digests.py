@@ -42,9 +42,10 @@ def directory_digest(path: Path) -> str:
         size            of the content in bytes, unsigned, 8 bytes, most significant first
         content         as it is
 
-    Files come in the order of their relative paths' UTF-8 bytes.  A directory counts only through the files below it: an
-    empty one adds nothing, because a registry's copy loses it.  Neither do modes, owners and times.  `path` itself may
-    be a symbolic link; what lies below it may not, because what a link shows can change while the directory does not.
+    Files come in the order of their relative paths' UTF-8 bytes.  A directory counts only through the files below it:
+    an empty one adds nothing, because a registry's copy loses it.  Neither do modes, owners and times.  `path` itself
+    may be a symbolic link; what lies below it may not, because what a link shows can change while the directory
+    does not.
 
     Raises:
         ArtifactError: the directory is absent or holds no file; something below it is neither a regular file nor a
@@ -78,9 +79,9 @@ def code_digest(*sources: str | Path) -> str:
     """SHA-256 of source code: the key under which the result of a step may be reused.
 
     A `str` is the dotted name of a module, or of a package, which stands for every `.py` file below it.  A `Path` is a
-    file, or a directory with every file below it.  Nothing is imported.  The order of `sources` changes nothing, nor does
-    naming a file twice, nor moving the project to another folder: a file counts under its module's name, or under its path
-    inside the directory that was given.
+    file, or a directory with every file below it.  Nothing is imported.  The order of `sources` changes nothing, nor
+    does naming a file twice, nor moving the project to another folder: a file counts under its module's name, or under
+    its path inside the directory that was given.
 
     Raises:
         ConfigurationError: no such module, or one without Python source.
