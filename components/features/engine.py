@@ -1,0 +1,387 @@
+"""Every declared feature of a log, or of one entity partition of it, in linear passes over sorted arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from components.features import kernels
+from schemas import transaction
+from schemas.errors import LogColumnsError, LogError
+from schemas.features import KEYS, Feature, FeatureSpec, Filter, RowInput, Window
+from schemas.transaction import SECOND_US
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_HOUR_US = 3_600 * SECOND_US
+_KINDS = {
+    "count": kernels.COUNT, "sum": kernels.SUM, "mean": kernels.MEAN,
+    "fraud_count": kernels.COUNT, "fraud_rate": kernels.MEAN,
+}  # fmt: skip
+
+
+def compute_features(transactions: pa.Table, spec: FeatureSpec) -> pa.Table:
+    """The inputs of a model for each transaction, from the other transactions in the table.
+
+    Args:
+        transactions: canonical columns, at least those that the features need; rows in any order, ids unique.
+        spec: what to compute; its docstring fixes the meaning.
+
+    Returns:
+        The rows in the order given: `transaction_id`, `event_time`, then `spec.inputs` by name. Numbers are float64 with
+        NaN for missing, text is string with "" for missing, `recent` is a fixed-size list of either.
+
+    Raises:
+        LogColumnsError: the table lacks a column that the features need.
+        LogError: a transaction has no id or time, or the amounts of one window do not fit 63 bits.
+    """
+    log = _Log(transactions, spec)
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
+        "transaction_id": transactions["transaction_id"],
+        "event_time": transactions["event_time"],
+        **{row_input.name: _row_input(log, row_input) for row_input in spec.row_inputs},
+    }
+    for key in KEYS:
+        features = [feature for feature in spec.features if feature.key == key]
+        if features:
+            group = _Group(log, key)
+            columns |= {feature.name: _AGGREGATES[feature.aggregate](group, feature) for feature in features}
+    return pa.table({name: columns[name] for name in ("transaction_id", "event_time", *(i.name for i in spec.inputs))})
+
+
+def needed_columns(spec: FeatureSpec) -> frozenset[str]:
+    """The canonical columns that a table must have for this specification."""
+    return frozenset({"transaction_id", "event_time"}).union(*(i.inputs for i in spec.inputs))
+
+
+def event_order(transactions: pa.Table) -> Ints:
+    """Row numbers by (event_time, transaction_id), ids compared as UTF-8 bytes."""
+    times = _micros(transactions["event_time"])
+    order = np.argsort(times, kind="stable")
+    # Only rows that share a time need their ids compared, and strings are dear.
+    same = times[order[1:]] == times[order[:-1]]
+    tied = np.zeros(times.size, np.bool_)
+    tied[1:] |= same
+    tied[:-1] |= same
+    if tied.any():
+        rows = order[tied]
+        ties = pa.table({"time": times[rows], "id": transactions["transaction_id"].take(pa.array(rows))})
+        order[tied] = rows[pc.sort_indices(ties, [("time", "ascending"), ("id", "ascending")]).to_numpy()]
+    return order
+
+
+def _micros(column: pa.ChunkedArray) -> Ints:
+    """Microseconds since the Unix epoch; the column has no nulls."""
+    return column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+
+
+class _Codes(NamedTuple):
+    """A column as numbers: equal values have equal codes below `size`, null is -1; `values` has the value of each code."""
+
+    codes: NDArray[np.int32]
+    size: int
+    values: pa.Array
+
+
+def _encode(column: pa.ChunkedArray) -> _Codes:
+    encoded = column.dictionary_encode().combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):  # a table without rows has no chunks to combine
+        encoded = pa.concat_arrays(encoded.chunks) if encoded.num_chunks else pa.array([], column.type).dictionary_encode()
+    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    return _Codes(codes.astype(np.int32, copy=False), len(encoded.dictionary), encoded.dictionary)
+
+
+class _Log:
+    """Columns of a log as arrays, each converted once, in the rows' own order."""
+
+    def __init__(self, transactions: pa.Table, spec: FeatureSpec) -> None:
+        missing = sorted(needed_columns(spec) - set(transactions.column_names))
+        if missing:
+            raise LogColumnsError(f"transactions lack {missing}, which the features need; specify only what the source provides")
+        for name in ("transaction_id", "event_time"):
+            if transactions[name].null_count:
+                raise LogError(f"{transactions[name].null_count} transactions have no {name}; ingest leaves such rows out")
+        self._table = transactions
+        self.size = transactions.num_rows
+        self.times = _micros(transactions["event_time"])
+        self.order = event_order(transactions)
+        self._codes: dict[str, _Codes] = {}
+
+    def codes(self, column: str) -> _Codes:
+        if column not in self._codes:
+            self._codes[column] = _encode(self._table[column])
+        return self._codes[column]
+
+    def text(self, column: str) -> pa.Array:
+        """The column with "" for null."""
+        return pc.fill_null(self._table[column], "").cast(pa.string())
+
+    def integers(self, column: str) -> tuple[Ints, Mask]:
+        """An integer or calendar column and where it is known; 0 where it is not."""
+        if column in transaction.CALENDAR_COLUMNS:
+            derive = transaction.second_of_day if column == "second_of_day" else transaction.second_of_week
+            return derive(self.times), np.ones(self.size, np.bool_)
+        stored = self._table[column]
+        return pc.fill_null(stored, 0).to_numpy(), _known(stored)
+
+    def floats(self, column: str) -> Floats:
+        """A number or time as float64 with NaN for null."""
+        if column in transaction.CALENDAR_COLUMNS:
+            return self.integers(column)[0].astype(np.float64)
+        stored = self._table[column]
+        if pa.types.is_timestamp(stored.type):
+            stored = stored.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+        filled = pc.fill_null(stored, 0).to_numpy().astype(np.float64)
+        return np.where(_known(stored), filled, np.nan) if stored.null_count else filled
+
+    @cached_property
+    def labels(self) -> tuple[Ints, Ints, Ints]:
+        """Label times, labels as 0 or 1, and the labelled rows ordered by label time."""
+        known = _known(self._table["is_fraud"]) & _known(self._table["label_time"])
+        times = _micros(pc.fill_null(self._table["label_time"].cast(pa.timestamp("us", "UTC")), pa.scalar(0, pa.timestamp("us", "UTC"))))
+        frauds = pc.fill_null(self._table["is_fraud"], False).cast(pa.int64()).to_numpy()
+        rows = np.flatnonzero(known)
+        return times, frauds, rows[np.argsort(times[rows], kind="stable")]
+
+
+def _known(column: pa.ChunkedArray) -> Mask:
+    return pc.is_valid(column).to_numpy() if column.null_count else np.ones(len(column), np.bool_)
+
+
+def _row_input(log: _Log, row_input: RowInput) -> pa.Array:
+    return log.text(row_input.column) if row_input.is_text else pa.array(log.floats(row_input.column))
+
+
+class _Sums(NamedTuple):
+    """Prefix sums int64[m+1] over a group: the values, how many there are, and the largest magnitude among them."""
+
+    totals: Ints
+    counts: Ints
+    largest: int
+
+
+class _Group:
+    """The rows of a log gathered by key and sorted by (event_time, transaction_id), with what features of a key share."""
+
+    def __init__(self, log: _Log, key: str) -> None:
+        self.log = log
+        self._codes, self._size = _key_codes([log.codes(column) for column in KEYS[key]])
+        self.rows, self._offsets = kernels.group(self._codes, log.order, self._size)
+        self._times = log.times[self.rows]
+        self.stop = kernels.edges(self._times, self._offsets, self._times, self._offsets, 0, 1)
+        self._starts: dict[Window, Ints] = {}
+        self._sums: dict[tuple[str | None, Filter | None], _Sums] = {}
+        self._squares: dict[tuple[str | None, Filter | None], tuple[NDArray[np.uint64], NDArray[np.uint64]]] = {}
+
+    def start(self, window: Window) -> Ints:
+        """Where each row's window begins."""
+        if window not in self._starts:
+            length_us, hop_us = window.length_s * SECOND_US, window.hop_s * SECOND_US
+            self._starts[window] = kernels.edges(self._times, self._offsets, self._times, self._offsets, length_us, hop_us)
+        return self._starts[window]
+
+    def keep(self, where: Filter | None) -> Mask:
+        """Which events pass a filter; an event without the filtered value does not."""
+        if where is None:
+            return np.ones(self.rows.size, np.bool_)
+        values, known = self.log.integers(where.column)
+        passed = values < where.value if where.op == "<" else values >= where.value
+        return (passed & known)[self.rows]
+
+    def integers(self, feature: Feature) -> tuple[Ints, Mask]:
+        """The feature's column and which events count."""
+        values, known = self.log.integers(str(feature.column))
+        return values[self.rows], self.keep(feature.where) & known[self.rows]
+
+    def sums(self, feature: Feature) -> _Sums:
+        """Prefix sums of the feature's column, or of the events alone where it has none.
+
+        Raises:
+            LogError: a sum over the feature's window might not fit 63 bits.
+        """
+        name = (feature.column, feature.where)
+        if name not in self._sums:
+            if feature.column is None:
+                counts = _prefix(self.keep(feature.where))
+                self._sums[name] = _Sums(counts, counts, 1)
+            else:
+                values, keep = self.integers(feature)
+                kept = np.where(keep, values, 0)
+                largest = max(abs(int(kept.max())), abs(int(kept.min()))) if kept.size else 0
+                self._sums[name] = _Sums(_prefix(kept), _prefix(keep), largest)
+        sums = self._sums[name]
+        events = int((self.stop - self.start(feature.window)).max(initial=0))
+        if events * sums.largest >= 2**63:
+            raise LogError(
+                f"{feature.name}: {events} events of up to {sums.largest} in one window may sum to more than 63 bits hold; "
+                "lower the source's amount_limit"
+            )
+        return sums
+
+    def squares(self, feature: Feature) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Prefix sums of the squares of the feature's column, in 128 bits."""
+        name = (feature.column, feature.where)
+        if name not in self._squares:
+            values, keep = self.integers(feature)
+            self._squares[name] = kernels.square_sums(np.where(keep, values, 0))
+        return self._squares[name]
+
+    @cached_property
+    def labels(self) -> tuple[Ints, Ints, _Sums]:
+        """Times of the key's labels, the run of each key among them, and the prefix sums of frauds and labels."""
+        times, frauds, order = self.log.labels
+        rows, offsets = kernels.group(self._codes, order, self._size)
+        return times[rows], offsets, _Sums(_prefix(frauds[rows]), np.arange(rows.size + 1), 1)
+
+    def label_window(self, window: Window) -> tuple[Ints, Ints]:
+        """Where each row's window over the key's labels begins and ends."""
+        times, offsets, _ = self.labels
+        length_us, hop_us = window.length_s * SECOND_US, window.hop_s * SECOND_US
+        return (
+            kernels.edges(times, offsets, self._times, self._offsets, length_us, hop_us),
+            kernels.edges(times, offsets, self._times, self._offsets, 0, 1),
+        )
+
+    def earlier(self, window: Window, back: int = 0) -> Ints:
+        """The log's row of the event `back` places before the newest in each row's window, -1 without one; int64[n]."""
+        found = np.full(self.log.size, -1, np.int64)
+        kernels.earlier(self.start(window), self.stop, self.rows, back, found)
+        return found
+
+    def missing(self) -> Floats:
+        return np.full(self.log.size, np.nan)
+
+
+def _key_codes(parts: list[_Codes]) -> tuple[NDArray[np.int32], int]:
+    """One code per key, -1 where any part of it is null."""
+    (codes, size, _), *others = parts
+    for other in others:
+        both = (codes >= 0) & (other.codes >= 0)
+        pair = pa.array(codes.astype(np.int64) * other.size + other.codes, mask=~both)
+        codes, size, _ = _encode(pa.chunked_array([pair]))
+    return codes, size
+
+
+def _prefix(values: NDArray[np.int64] | Mask) -> Ints:
+    sums = np.zeros(values.size + 1, np.int64)
+    np.cumsum(values, out=sums[1:])
+    return sums
+
+
+def _total(group: _Group, feature: Feature) -> pa.Array:
+    sums, out = group.sums(feature), group.missing()
+    start = group.start(feature.window)
+    kernels.window_sums(sums.totals, sums.counts, start, group.stop, group.rows, _KINDS[feature.aggregate], out)
+    return pa.array(out)
+
+
+def _label_total(group: _Group, feature: Feature) -> pa.Array:
+    (_, _, labels), out = group.labels, group.missing()
+    start, stop = group.label_window(feature.window)
+    counts = labels.counts if feature.aggregate == "fraud_rate" else labels.totals
+    kernels.window_sums(labels.totals, counts, start, stop, group.rows, _KINDS[feature.aggregate], out)
+    return pa.array(out)
+
+
+def _deviation(group: _Group, feature: Feature) -> pa.Array:
+    sums, (high, low), out = group.sums(feature), group.squares(feature), group.missing()
+    kernels.deviations(sums.totals, high, low, sums.counts, group.start(feature.window), group.stop, group.rows, out)
+    return pa.array(out)
+
+
+def _extreme(group: _Group, feature: Feature) -> pa.Array:
+    (values, keep), out = group.integers(feature), group.missing()
+    kernels.extremes(values, keep, group.start(feature.window), group.stop, group.rows, feature.aggregate == "max", out)
+    return pa.array(out)
+
+
+def _distinct(group: _Group, feature: Feature) -> pa.Array:
+    codes, size, _ = group.log.codes(str(feature.column))
+    kept, out = np.where(group.keep(feature.where), codes[group.rows], np.int32(-1)), group.missing()
+    kernels.distinct(kept, size, group.start(feature.window), group.stop, group.rows, feature.cap, out)
+    return pa.array(out)
+
+
+def _first_seen(group: _Group, feature: Feature) -> pa.Array:
+    codes, size, _ = group.log.codes(str(feature.column))
+    out = group.missing()
+    kernels.first_seen(codes[group.rows], size, group.start(feature.window), group.stop, group.rows, out)
+    return pa.array(out)
+
+
+def _values_at(log: _Log, feature: Feature, rows: Ints) -> pa.Array:
+    """The feature's column at rows of the log, missing at -1."""
+    column = str(feature.column)
+    if feature.is_text:
+        codes, _, values = log.codes(column)
+        found = np.where(rows >= 0, codes[rows], -1) if codes.size else codes
+        return pc.fill_null(values.take(pa.array(found, mask=found < 0)), "")
+    return pa.array(np.where(rows >= 0, log.floats(column)[rows], np.nan))
+
+
+def _last(group: _Group, feature: Feature) -> pa.Array:
+    return _values_at(group.log, feature, group.earlier(feature.window))
+
+
+def _recent(group: _Group, feature: Feature) -> pa.Array:
+    newest_first = [_values_at(group.log, feature, group.earlier(feature.window, back)) for back in range(feature.width)]
+    return interleave(newest_first)
+
+
+def interleave(columns: list[pa.Array]) -> pa.Array:
+    """k arrays of one type and length n as one fixed-size list array of n lists of k."""
+    if pa.types.is_floating(columns[0].type):
+        flat = pa.array(np.column_stack([column.to_numpy() for column in columns]).ravel())
+    else:
+        by_row = np.arange(len(columns) * len(columns[0])).reshape(len(columns), -1).T.ravel()
+        flat = pa.concat_arrays(columns).take(pa.array(by_row))
+    return pa.FixedSizeListArray.from_arrays(flat, len(columns))
+
+
+def _seconds_since_last(group: _Group, feature: Feature) -> pa.Array:
+    return pa.array(_gap_us(group, feature) / SECOND_US)
+
+
+def _gap_us(group: _Group, feature: Feature) -> Floats:
+    previous, times = group.earlier(feature.window), group.log.times
+    return np.where(previous >= 0, times - times[previous], np.nan)
+
+
+def _distance_km(group: _Group, feature: Feature) -> Floats:
+    log = group.log
+    return kernels.distances_km(log.floats("latitude"), log.floats("longitude"), group.earlier(feature.window))
+
+
+def _distance_since_last(group: _Group, feature: Feature) -> pa.Array:
+    return pa.array(_distance_km(group, feature))
+
+
+def _speed_since_last(group: _Group, feature: Feature) -> pa.Array:
+    return pa.array(_distance_km(group, feature) / (_gap_us(group, feature) / _HOUR_US))
+
+
+_AGGREGATES: dict[str, Callable[[_Group, Feature], pa.Array]] = {
+    "count": _total,
+    "sum": _total,
+    "mean": _total,
+    "std": _deviation,
+    "min": _extreme,
+    "max": _extreme,
+    "distinct": _distinct,
+    "last": _last,
+    "seconds_since_last": _seconds_since_last,
+    "distance_km_since_last": _distance_since_last,
+    "speed_km_per_h_since_last": _speed_since_last,
+    "first_seen": _first_seen,
+    "recent": _recent,
+    "fraud_count": _label_total,
+    "fraud_rate": _label_total,
+}

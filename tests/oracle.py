@@ -1,0 +1,123 @@
+"""The feature declaration computed the slow and obvious way: for every transaction, a loop over all events."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.features import EARTH_RADIUS_KM, KEYS, Feature, FeatureSpec, RowInput
+from schemas.transaction import second_of_day, second_of_week
+
+Event = dict[str, Any]
+
+_SECOND_US = 1_000_000
+
+
+def features(transactions: pa.Table, spec: FeatureSpec) -> pa.Table:
+    """What the batch engine and the online store have to return for these transactions."""
+    events = _events(transactions)
+    fields = [transactions.schema.field("transaction_id"), transactions.schema.field("event_time")]
+    columns: dict[str, Any] = {field.name: transactions[field.name] for field in fields}
+    for declared in spec.inputs:
+        value_type = pa.string() if declared.is_text else pa.float64()
+        values = [_value(declared, event, events) for event in events]
+        is_vector = isinstance(declared, Feature) and declared.aggregate == "recent"
+        columns[declared.name] = pa.array(values, pa.list_(value_type, declared.width) if is_vector else value_type)
+    return pa.table(columns)
+
+
+def _events(transactions: pa.Table) -> list[Event]:
+    micros = {name: pa.int64() for name in ("event_time", "label_time") if name in transactions.column_names}
+    as_integers = [
+        transactions[name].cast(micros[name]) if name in micros else transactions[name] for name in transactions.column_names
+    ]
+    events = pa.table(as_integers, names=transactions.column_names).to_pylist()
+    for event in events:
+        event["second_of_day"] = second_of_day(event["event_time"])
+        event["second_of_week"] = second_of_week(event["event_time"])
+    return events
+
+
+def _value(declared: RowInput | Feature, now: Event, events: list[Event]) -> Any:
+    missing: Any = "" if declared.is_text else math.nan
+    if isinstance(declared, RowInput):
+        return _or_missing(now[declared.column], missing)
+    padding = [missing] * declared.width
+    key = [now[column] for column in KEYS[declared.key]]
+    if None in key:
+        return padding if declared.aggregate == "recent" else missing
+    same_key = [event for event in events if [event[column] for column in KEYS[declared.key]] == key]
+    length_us, hop_us = declared.window.length_s * _SECOND_US, declared.window.hop_s * _SECOND_US
+    begin = math.floor(Fraction(now["event_time"] - length_us, hop_us)) * hop_us
+
+    if declared.aggregate in ("fraud_count", "fraud_rate"):
+        known = [e for e in same_key if e["is_fraud"] is not None and e["label_time"] is not None]
+        labels = [e["is_fraud"] for e in known if begin <= e["label_time"] < now["event_time"]]
+        if declared.aggregate == "fraud_count":
+            return float(sum(labels))
+        return sum(labels) / len(labels) if labels else math.nan
+
+    window = [event for event in same_key if begin <= event["event_time"] < now["event_time"]]
+    if declared.where is not None:
+        window = [event for event in window if _passes(declared.where.op, event[declared.where.column], declared.where.value)]
+    window.sort(key=lambda event: (event["event_time"], event["transaction_id"].encode()))
+
+    if declared.aggregate == "recent":
+        newest_first = [_or_missing(event[declared.column], missing) for event in reversed(window)]
+        return [*newest_first, *padding][: declared.width]
+    values = [event[declared.column] for event in window if declared.column and event[declared.column] is not None]
+    match declared.aggregate:
+        case "count":
+            return float(len(window))
+        case "distinct":
+            return float(min(len(set(values)), declared.cap or 0))
+        case "first_seen":
+            own = now[declared.column]
+            return math.nan if own is None else float(own not in values)
+        case "sum" | "mean" | "std" | "min" | "max" if not values:
+            return math.nan
+        case "sum":
+            return float(sum(values))
+        case "mean":
+            return float(Fraction(sum(values), len(values)))
+        case "std":
+            mean = Fraction(sum(values), len(values))
+            return math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
+        case "min":
+            return float(min(values))
+        case "max":
+            return float(max(values))
+    if not window:
+        return missing
+    last = window[-1]
+    if declared.aggregate == "last":
+        return _or_missing(last[declared.column], missing)
+    elapsed_s = (now["event_time"] - last["event_time"]) / _SECOND_US
+    if declared.aggregate == "seconds_since_last":
+        return elapsed_s
+    distance_km = _distance_km(now, last)
+    return distance_km if declared.aggregate == "distance_km_since_last" else distance_km / (elapsed_s / 3_600)
+
+
+def _passes(op: str, value: int | None, bound: int) -> bool:
+    return value is not None and (value < bound if op == "<" else value >= bound)
+
+
+def _or_missing(value: Any, missing: Any) -> Any:
+    return missing if value is None else value if isinstance(value, str) else float(value)
+
+
+def _distance_km(a: Event, b: Event) -> float:
+    """Haversine distance of two events' places."""
+    places = [a["latitude"], a["longitude"], b["latitude"], b["longitude"]]
+    if None in places:
+        return math.nan
+    a_north, a_east, b_north, b_east = (math.radians(degrees) for degrees in places)
+    chord = math.sin((b_north - a_north) / 2) ** 2
+    chord += math.cos(a_north) * math.cos(b_north) * math.sin((b_east - a_east) / 2) ** 2
+    return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, chord)))
+
+
