@@ -362,12 +362,14 @@ def _repair(project: Project, condition: Condition, tool: Uv, say: Callable[[str
     found = installed(project.site)
     known = sorted({*_once_locked(_read_stamp(project)), *locked})
     _write_stamp(project, {"complete": False, "place": str(project.venv), "locked": known})
-    if condition.wrong or condition.unwanted or condition.project_stale:
-        if command := tool.prepare():
-            _run(command, tool, say)
+    if preparation := tool.prepare():
+        _run(preparation, tool, say)
 
+    leaving = [*condition.wrong, *condition.unwanted]
+    if condition.project_stale:  # an installer may hold an editable project for unchanged
+        leaving.append(project_metadata(project.root)[0])
     removable = []
-    for name in (*condition.wrong, *condition.unwanted, *([project_metadata(project.root)[0]] if condition.project_stale else [])):
+    for name in leaving:
         folders = found[name].folders if name in found else []
         if len(folders) == 1 and (folders[0] / "RECORD").is_file():
             removable.append(name)
