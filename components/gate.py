@@ -25,8 +25,8 @@ class Reason:
         severity: `stop` holds back the steps behind the gate, `warn` only tells.
         subject: what it is about: a feature, a column, the log.
         message: one sentence or more for a person, with the offending value and what to look at.
-        observed: the value that was measured, where there is one; a float that is not finite is kept as text, because JSON
-            has no such number.
+        observed: the value that was measured, where there is one; a float that is not finite is kept as text, because
+            JSON has no such number.
         limit: the value that it should have kept to, likewise.
     """
 
@@ -80,18 +80,22 @@ def decide(reasons: Iterable[Reason]) -> Verdict:
 
 
 def anomaly_reasons(anomalies: anomalies_pb2.Anomalies) -> tuple[Reason, ...]:
-    """Reasons from the anomalies that TFDV's validation found, by feature name; its warnings warn, everything else stops."""
+    """Reasons from the anomalies of TFDV's validation, by feature name; its warnings warn, everything else stops."""
     reasons = [_anomaly_reason(name, info) for name, info in sorted(anomalies.anomaly_info.items())]
     if anomalies.HasField("dataset_anomaly_info"):
         reasons.append(_anomaly_reason("dataset", anomalies.dataset_anomaly_info))
     if anomalies.data_missing:
-        reasons.append(Reason("schema", "stop", "dataset", "There is no example to validate; look at the rows that ingest read."))
+        reasons.append(
+            Reason("schema", "stop", "dataset", "There is no example to validate; look at the rows that ingest read.")
+        )
     return tuple(reasons)
 
 
 def _anomaly_reason(name: str, info: anomalies_pb2.AnomalyInfo) -> Reason:
-    # A feature's own descriptions join those of its reasons; old validators fill only one of the two places.
-    details = [(r.short_description, r.description) for r in info.reason] or [(info.short_description, info.description)]
+    # Of several reasons TFDV's summary says only that there are multiple errors.
+    details = [(r.short_description, r.description) for r in info.reason] or [
+        (info.short_description, info.description)
+    ]
     message = " ".join(f"{short}: {long}" if short and long else short or long for short, long in details)
     warns = info.severity == anomalies_pb2.AnomalyInfo.WARNING
     return Reason("schema", "warn" if warns else "stop", name, f"{name}: {message or 'anomaly without a description'}")
