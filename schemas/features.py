@@ -7,14 +7,14 @@ Semantics, for a transaction at time `t` with key `k`:
   tail moves in hops.
 - A label is an event of its own at `label_time`: `fraud_count` and `fraud_rate` hold the labels of `k` with
   `floor(t - w, h) <= label_time < t`, so that nothing sees a label before it was known.
-- `last`, `seconds_since_last`, `distance_km_since_last`, `speed_km_per_h_since_last`, `first_seen` and `recent` look at the
-  events of the window `LOOK_BACK`; the last event is the one with the largest (event_time, transaction_id), ids compared as
-  UTF-8 bytes.
+- `last`, `seconds_since_last`, `distance_km_since_last`, `speed_km_per_h_since_last`, `first_seen` and `recent` look at
+  the events of the window `LOOK_BACK`; the last event is the one with the largest (event_time, transaction_id), ids
+  compared as UTF-8 bytes.
 - `count`, `distinct` and `fraud_count` are 0 on an empty window, everything else is missing there.  Missing is NaN for
   numbers and "" for text, never 0.
-- Events whose column is missing are skipped by `sum`, `mean`, `std`, `min`, `max` and `distinct`; `last` and `recent` keep
-  their place with a missing value.  `first_seen` is 1 when no event in the window has the transaction's own value, 0 when one
-  has, missing when the transaction has none.
+- Events whose column is missing are skipped by `sum`, `mean`, `std`, `min`, `max` and `distinct`, and pass no filter on
+  it; `last` and `recent` keep their place with a missing value.  `first_seen` is 1 when no event in the window has the
+  transaction's own value, 0 when one has, missing when the transaction has none.
 - A transaction without the key (no device, say) belongs to no state, and all its features for that key are missing.
 - `mean` is sum / count, `std` is the population's, sqrt(n S2 - S1^2) / n from exact integer sums; distances are great
   circles (haversine) on a sphere of radius `EARTH_RADIUS_KM`.
@@ -51,7 +51,9 @@ _OVER_LABELS = ("fraud_count", "fraud_rate")
 _OVER_PLACES = ("distance_km_since_last", "speed_km_per_h_since_last")
 _LOOKING_BACK = ("last", "seconds_since_last", *_OVER_PLACES, "first_seen", "recent")
 _WITHOUT_COLUMN = ("count", "seconds_since_last", *_OVER_PLACES, *_OVER_LABELS)
+_COMPARING = ("distinct", "first_seen")
 _TEXT_KEEPING = ("last", "recent")
+_LABEL_COLUMNS = ("is_fraud", "label_time")
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,10 @@ class Window:
     hop_s: int
 
     def __post_init__(self) -> None:
-        if self.hop_s <= 0 or self.length_s % self.hop_s:
+        if self.length_s <= 0 or self.hop_s <= 0 or self.length_s % self.hop_s:
             raise DeclarationError(
-                f"window {self.name}: hop {self.hop_s} s does not divide the length {self.length_s} s; use a hop that does"
+                f"window {self.name}: hop {self.hop_s} s does not divide the length {self.length_s} s; "
+                "use a positive length and a hop that does"
             )
 
 
@@ -89,7 +92,11 @@ class Filter:
 
     def __post_init__(self) -> None:
         if self.column not in CALENDAR_COLUMNS and (self.column not in COLUMN or COLUMN[self.column].type != "int64"):
-            raise DeclarationError(f"filter {self.name!r} names {self.column!r}; it must be an integer column of a transaction")
+            raise DeclarationError(
+                f"filter {self.name!r} names {self.column!r}; it must be an integer column of a transaction"
+            )
+        if self.op not in ("<", ">="):
+            raise DeclarationError(f"filter {self.name!r} compares by {self.op!r}; use < or >=")
 
 
 PROBE = Filter("probe", "amount_base_minor", "<", 500)
@@ -126,7 +133,8 @@ class Feature:
     @property
     def name(self) -> str:
         """Derived, never typed: key, filter, column, aggregate, window."""
-        tail = str(self.k) if self.aggregate == "recent" else None if self.aggregate in _LOOKING_BACK else self.window.name
+        span = None if self.aggregate in _LOOKING_BACK else self.window.name
+        tail = str(self.k) if self.aggregate == "recent" else span
         parts = ("_".join(KEYS[self.key]), self.where and self.where.name, self.column, self.aggregate, tail)
         return "_".join(part for part in parts if part)
 
@@ -162,9 +170,13 @@ def _complaints(feature: Feature) -> Iterable[str]:
     if feature.column is not None and feature.column not in COLUMN:
         yield f"unknown column {feature.column!r}; use one of {', '.join(COLUMN)}"
     if (feature.column is None) != (feature.aggregate in _WITHOUT_COLUMN):
-        yield "give the column to aggregate" if feature.column is None else "this aggregate takes no column; leave it out"
+        yield "give the column to aggregate" if feature.column is None else "it takes no column; leave the column out"
     if feature.aggregate in _OVER_INTEGERS and COLUMN[str(feature.column)].type != "int64":
-        yield f"column {feature.column!r} is not an integer one; sums are exact, so use amount_base_minor or amount_minor"
+        yield f"column {feature.column!r} is no integer one; sums are exact, so use amount_base_minor or amount_minor"
+    if feature.column in _LABEL_COLUMNS:
+        yield f"column {feature.column!r} is not known when the event happens; use fraud_count or fraud_rate"
+    if feature.aggregate in _COMPARING and COLUMN[str(feature.column)].type == "float64":
+        yield f"column {feature.column!r} holds fractions, which are hardly ever equal; use a text or integer column"
     if (feature.cap is not None) != (feature.aggregate == "distinct") or (feature.cap is not None and feature.cap < 1):
         yield "distinct, and only distinct, needs a cap of 1 or more (state per key must be bounded)"
     if (feature.k is not None) != (feature.aggregate == "recent") or (feature.k is not None and feature.k < 1):
@@ -177,13 +189,18 @@ def _complaints(feature: Feature) -> Iterable[str]:
 
 @dataclass(frozen=True)
 class RowInput:
-    """A column of the transaction itself that goes to the model as it is; what the model derives from it, the model derives."""
+    """A column of the transaction itself that goes to the model as it is; deriving more from it is the model's work."""
 
     column: str
 
     def __post_init__(self) -> None:
         if self.column not in COLUMN and self.column not in CALENDAR_COLUMNS:
             raise DeclarationError(f"row input {self.column!r} is not a column of a transaction")
+        if self.column in ("transaction_id", "event_time", *_LABEL_COLUMNS):
+            raise DeclarationError(
+                f"row input {self.column!r} names the row or its label, which no model may see; "
+                "use second_of_week for the time"
+            )
 
     @property
     def name(self) -> str:
@@ -223,7 +240,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("card", "seconds_since_last"),
     Feature("card", "distance_km_since_last"),
     Feature("card", "speed_km_per_h_since_last"),
-    *(Feature("card", "first_seen", column=c) for c in ("merchant_id", "merchant_category", "device_id", "city", "country")),
+    *(Feature("card", "first_seen", column=c) for c in ("merchant_id", "merchant_category", "device_id")),
+    *(Feature("card", "first_seen", column=c) for c in ("city", "country")),
     Feature("card", "recent", column=AMOUNT, k=5),
     Feature("card", "fraud_count", MONTH),
     *(Feature("merchant", "count", w) for w in (HOUR, DAY, WEEK)),
@@ -299,7 +317,9 @@ class FeatureSpec:
                 tuple(raw["left_out"]),
             )
         except (ValueError, KeyError, TypeError, DeclarationError) as error:
-            raise ArtifactError(f"not a feature specification of this version: {error}; retrain the model with it") from error
+            raise ArtifactError(
+                f"not a feature specification of this version: {error}; retrain the model with it"
+            ) from error
 
 
 def _feature(raw: dict[str, Any]) -> Feature:

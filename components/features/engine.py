@@ -36,8 +36,8 @@ def compute_features(transactions: pa.Table, spec: FeatureSpec) -> pa.Table:
         spec: what to compute; its docstring fixes the meaning.
 
     Returns:
-        The rows in the order given: `transaction_id`, `event_time`, then `spec.inputs` by name. Numbers are float64 with
-        NaN for missing, text is string with "" for missing, `recent` is a fixed-size list of either.
+        The rows in the order given: `transaction_id`, `event_time`, then `spec.inputs` by name. Numbers are
+        float64 with NaN for missing, text is string with "" for missing, `recent` is a fixed-size list of either.
 
     Raises:
         LogColumnsError: the table lacks a column that the features need.
@@ -79,12 +79,12 @@ def event_order(transactions: pa.Table) -> Ints:
 
 
 def _micros(column: pa.ChunkedArray) -> Ints:
-    """Microseconds since the Unix epoch; the column has no nulls."""
-    return column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    """Microseconds since the Unix epoch; 0 for null."""
+    return pc.fill_null(column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()), 0).to_numpy()
 
 
 class _Codes(NamedTuple):
-    """A column as numbers: equal values have equal codes below `size`, null is -1; `values` has the value of each code."""
+    """A column as numbers: equal values have equal codes below `size`, null is -1; `values` has each code's value."""
 
     codes: NDArray[np.int32]
     size: int
@@ -93,8 +93,6 @@ class _Codes(NamedTuple):
 
 def _encode(column: pa.ChunkedArray) -> _Codes:
     encoded = column.dictionary_encode().combine_chunks()
-    if isinstance(encoded, pa.ChunkedArray):  # a table without rows has no chunks to combine
-        encoded = pa.concat_arrays(encoded.chunks) if encoded.num_chunks else pa.array([], column.type).dictionary_encode()
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     return _Codes(codes.astype(np.int32, copy=False), len(encoded.dictionary), encoded.dictionary)
 
@@ -105,10 +103,12 @@ class _Log:
     def __init__(self, transactions: pa.Table, spec: FeatureSpec) -> None:
         missing = sorted(needed_columns(spec) - set(transactions.column_names))
         if missing:
-            raise LogColumnsError(f"transactions lack {missing}, which the features need; specify only what the source provides")
+            raise LogColumnsError(
+                f"transactions lack {missing}, which the features need; specify what the log provides"
+            )
         for name in ("transaction_id", "event_time"):
-            if transactions[name].null_count:
-                raise LogError(f"{transactions[name].null_count} transactions have no {name}; ingest leaves such rows out")
+            if nulls := transactions[name].null_count:
+                raise LogError(f"{nulls} transactions have no {name}; leave them out, as ingest does")
         self._table = transactions
         self.size = transactions.num_rows
         self.times = _micros(transactions["event_time"])
@@ -137,16 +137,14 @@ class _Log:
         if column in transaction.CALENDAR_COLUMNS:
             return self.integers(column)[0].astype(np.float64)
         stored = self._table[column]
-        if pa.types.is_timestamp(stored.type):
-            stored = stored.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-        filled = pc.fill_null(stored, 0).to_numpy().astype(np.float64)
-        return np.where(_known(stored), filled, np.nan) if stored.null_count else filled
+        filled = _micros(stored) if pa.types.is_timestamp(stored.type) else pc.fill_null(stored, 0).to_numpy()
+        return np.where(_known(stored), filled.astype(np.float64), np.nan)
 
     @cached_property
     def labels(self) -> tuple[Ints, Ints, Ints]:
         """Label times, labels as 0 or 1, and the labelled rows ordered by label time."""
         known = _known(self._table["is_fraud"]) & _known(self._table["label_time"])
-        times = _micros(pc.fill_null(self._table["label_time"].cast(pa.timestamp("us", "UTC")), pa.scalar(0, pa.timestamp("us", "UTC"))))
+        times = _micros(self._table["label_time"])
         frauds = pc.fill_null(self._table["is_fraud"], False).cast(pa.int64()).to_numpy()
         rows = np.flatnonzero(known)
         return times, frauds, rows[np.argsort(times[rows], kind="stable")]
@@ -169,14 +167,14 @@ class _Sums(NamedTuple):
 
 
 class _Group:
-    """The rows of a log gathered by key and sorted by (event_time, transaction_id), with what features of a key share."""
+    """The rows of a log gathered by key, by (event_time, transaction_id) within it, and what a key's features share."""
 
     def __init__(self, log: _Log, key: str) -> None:
         self.log = log
         self._codes, self._size = _key_codes([log.codes(column) for column in KEYS[key]])
         self.rows, self._offsets = kernels.group(self._codes, log.order, self._size)
         self._times = log.times[self.rows]
-        self.stop = kernels.edges(self._times, self._offsets, self._times, self._offsets, 0, 1)
+        self.stop = self._edges(self._times, self._offsets)
         self._starts: dict[Window, Ints] = {}
         self._sums: dict[tuple[str | None, Filter | None], _Sums] = {}
         self._squares: dict[tuple[str | None, Filter | None], tuple[NDArray[np.uint64], NDArray[np.uint64]]] = {}
@@ -184,9 +182,13 @@ class _Group:
     def start(self, window: Window) -> Ints:
         """Where each row's window begins."""
         if window not in self._starts:
-            length_us, hop_us = window.length_s * SECOND_US, window.hop_s * SECOND_US
-            self._starts[window] = kernels.edges(self._times, self._offsets, self._times, self._offsets, length_us, hop_us)
+            self._starts[window] = self._edges(self._times, self._offsets, window.length_s, window.hop_s)
         return self._starts[window]
+
+    def _edges(self, times: Ints, offsets: Ints, length_s: int = 0, hop_s: int = 0) -> Ints:
+        """Positions among a key's event times of where its rows' windows begin; without a length, of where they end."""
+        length_us, hop_us = length_s * SECOND_US, hop_s * SECOND_US or 1
+        return kernels.edges(times, offsets, self._times, self._offsets, length_us, hop_us)
 
     def keep(self, where: Filter | None) -> Mask:
         """Which events pass a filter; an event without the filtered value does not."""
@@ -221,7 +223,7 @@ class _Group:
         events = int((self.stop - self.start(feature.window)).max(initial=0))
         if events * sums.largest >= 2**63:
             raise LogError(
-                f"{feature.name}: {events} events of up to {sums.largest} in one window may sum to more than 63 bits hold; "
+                f"{feature.name}: {events} events of up to {sums.largest} in one window may sum to more than 63 bits; "
                 "lower the source's amount_limit"
             )
         return sums
@@ -244,11 +246,7 @@ class _Group:
     def label_window(self, window: Window) -> tuple[Ints, Ints]:
         """Where each row's window over the key's labels begins and ends."""
         times, offsets, _ = self.labels
-        length_us, hop_us = window.length_s * SECOND_US, window.hop_s * SECOND_US
-        return (
-            kernels.edges(times, offsets, self._times, self._offsets, length_us, hop_us),
-            kernels.edges(times, offsets, self._times, self._offsets, 0, 1),
-        )
+        return self._edges(times, offsets, window.length_s, window.hop_s), self._edges(times, offsets)
 
     def earlier(self, window: Window, back: int = 0) -> Ints:
         """The log's row of the event `back` places before the newest in each row's window, -1 without one; int64[n]."""
@@ -332,18 +330,8 @@ def _last(group: _Group, feature: Feature) -> pa.Array:
 
 
 def _recent(group: _Group, feature: Feature) -> pa.Array:
-    newest_first = [_values_at(group.log, feature, group.earlier(feature.window, back)) for back in range(feature.width)]
-    return interleave(newest_first)
-
-
-def interleave(columns: list[pa.Array]) -> pa.Array:
-    """k arrays of one type and length n as one fixed-size list array of n lists of k."""
-    if pa.types.is_floating(columns[0].type):
-        flat = pa.array(np.column_stack([column.to_numpy() for column in columns]).ravel())
-    else:
-        by_row = np.arange(len(columns) * len(columns[0])).reshape(len(columns), -1).T.ravel()
-        flat = pa.concat_arrays(columns).take(pa.array(by_row))
-    return pa.FixedSizeListArray.from_arrays(flat, len(columns))
+    rows = np.column_stack([group.earlier(feature.window, back) for back in range(feature.width)])
+    return pa.FixedSizeListArray.from_arrays(_values_at(group.log, feature, rows.ravel()), feature.width)
 
 
 def _seconds_since_last(group: _Group, feature: Feature) -> pa.Array:

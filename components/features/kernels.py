@@ -141,7 +141,10 @@ def extremes(values, keep, start, stop, rows, largest, out):
         while added < stop[i]:
             if keep[added]:
                 value = values[added]
-                while tail > head and (values[queue[tail - 1]] <= value if largest else values[queue[tail - 1]] >= value):
+                while tail > head:
+                    rival = values[queue[tail - 1]]
+                    if rival > value if largest else rival < value:
+                        break
                     tail -= 1
                 queue[tail] = added
                 tail += 1
@@ -193,7 +196,7 @@ def first_seen(codes, size, start, stop, rows, out):
 
 @njit(cache=True, nogil=True)
 def earlier(start, stop, rows, back, found):
-    """Row of the log of the event `back` places before the window's newest; `found` int64[n] stays -1 where there is none."""
+    """The log's row of the event `back` places before the window's newest; `found` int64[n] stays -1 without one."""
     for i in range(rows.size):
         position = stop[i] - 1 - back
         if position >= start[i]:
