@@ -1,0 +1,89 @@
+"""Evaluation by TFMA on columnar examples: what is measured, against which bounds, and how batches are read.
+
+TFX's Evaluator imports this module by name and calls `custom_extractors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.extractors import features_extractor, predictions_extractor
+
+from schemas.features import FeatureSpec
+from schemas.transaction import LABEL
+
+SIGNATURE = "score"
+# Columns by which quality is shown per segment, where the source has them.
+SLICE_COLUMNS = ("channel", "merchant_category", "country")
+_INFERENCE_BATCH = 8_192
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Bounds that a candidate must keep on the test split.
+
+    Attributes:
+        min_average_precision: the floor, whatever the champion does.
+        max_loss: how much average precision a candidate may lose against the champion.
+    """
+
+    min_average_precision: float = 0.3
+    max_loss: float = 0.02
+
+
+def eval_config(config: EvaluationConfig, spec: FeatureSpec) -> tfma.EvalConfig:
+    """TFMA's configuration: area under the precision-recall and ROC curves, overall and per segment, and the gate on the first."""
+    average_precision = tfma.MetricConfig(
+        class_name="AUC",
+        config='{"curve": "PR", "name": "average_precision", "num_thresholds": 10000}',
+        threshold=tfma.MetricThreshold(
+            value_threshold=tfma.GenericValueThreshold(lower_bound={"value": config.min_average_precision}),
+            change_threshold=tfma.GenericChangeThreshold(
+                direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -config.max_loss}
+            ),
+        ),
+    )
+    present = {i.name for i in spec.row_inputs}
+    return tfma.EvalConfig(
+        model_specs=[tfma.ModelSpec(signature_name=SIGNATURE, label_key=LABEL, inference_batch_size=_INFERENCE_BATCH)],
+        slicing_specs=[tfma.SlicingSpec(), *(tfma.SlicingSpec(feature_keys=[c]) for c in SLICE_COLUMNS if c in present)],
+        metrics_specs=[
+            tfma.MetricsSpec(
+                metrics=[
+                    average_precision,
+                    tfma.MetricConfig(class_name="AUC", config='{"name": "roc_auc", "num_thresholds": 10000}'),
+                    tfma.MetricConfig(class_name="ExampleCount"),
+                    tfma.MetricConfig(class_name="MeanLabel"),
+                ]
+            )
+        ],
+    )
+
+
+def custom_extractors(eval_shared_model: Any, eval_config: tfma.EvalConfig, tensor_adapter_config: Any) -> list[Any]:
+    """TFMA's own extractors, without those that cannot or need not run on columns.
+
+    The model's transform runs inside its signature, so that there are no transformed features to extract (TFMA would ask
+    for serialized examples, which Parquet has none of); and only slice columns go on behind the predictions, because TFMA
+    takes batches apart row by row there.
+    """
+    extractors = tfma.default_extractors(
+        eval_shared_model=eval_shared_model,
+        eval_config=eval_config,
+        tensor_adapter_config=tensor_adapter_config,
+        custom_predict_extractor=predictions_extractor.PredictionsExtractor(
+            eval_config=eval_config, eval_shared_model=eval_shared_model
+        ),
+    )
+    sliced = {key for spec in eval_config.slicing_specs for key in spec.feature_keys}
+    keep = tfma.extractors.Extractor(stage_name="KeepSliceColumns", ptransform=beam.Map(_keep_features, sliced))
+    last_batched = next(n for n, e in enumerate(extractors) if e.stage_name == "ExtractUnbatchedInputs")
+    return [*extractors[:last_batched], keep, *extractors[last_batched:]]
+
+
+def _keep_features(extracts: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    features = extracts[features_extractor.FEATURES_KEY]
+    return {**extracts, features_extractor.FEATURES_KEY: {name: features[name] for name in features.keys() & names}}

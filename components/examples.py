@@ -1,0 +1,142 @@
+"""Examples on disk: Parquet files that stock TFX components read, a file of row keys beside each, and arrays for the model.
+
+Layout below an `Examples` artifact: `Split-<name>/examples.parquet` holds what the schema names, one list per value as
+TFX's Parquet reader wants it; `rows/<name>.parquet` holds, in the same order, what people and evidence need of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.features import to_float32
+from components.splits import PARTS, SPLITS, Part, SplitConfig, assign, counts, plan
+from schemas.errors import LogError
+from schemas.features import FeatureSpec
+from schemas.transaction import LABEL
+
+ROW_COLUMNS = ("transaction_id", "event_time", "card_id", "amount_base_minor", "label_time")
+COUNTS_FILE = "rows.json"
+# Statistics and transform are fastest on batches of ten to a hundred thousand rows; TFX takes a row group as a batch.
+ROWS_PER_BATCH = 32_768
+
+
+def to_examples(features: pa.Table, spec: FeatureSpec) -> pa.Table:
+    """Feature rows as TFX reads them: `large_list<float>` or `large_list<large_binary>` per input and the label, in schema order.
+
+    Args:
+        features: columns named as `spec.inputs` (float32, fixed-size lists of float32, or text) and `is_fraud`.
+    """
+    columns = {}
+    for declaration in spec.inputs:
+        column = features[declaration.name].combine_chunks()
+        values = column.cast(pa.large_binary()) if declaration.is_text else _flat(column)
+        columns[declaration.name] = _lists(values, declaration.width)
+    columns[LABEL] = _lists(features[LABEL].combine_chunks().cast(pa.int8()).cast(pa.float32()), 1)
+    return pa.table(columns)
+
+
+def _flat(column: pa.Array) -> pa.Array:
+    return column.flatten() if pa.types.is_fixed_size_list(column.type) else column
+
+
+def _lists(values: pa.Array, width: int) -> pa.LargeListArray:
+    offsets = pa.array(np.arange(0, len(values) + 1, width, dtype=np.int64))
+    return pa.LargeListArray.from_arrays(offsets, values)
+
+
+def write_split(root: Path, split: str, examples: pa.Table, rows: pa.Table) -> None:
+    """Writes one split below the artifact's root."""
+    folder = root / f"Split-{split}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (root / "rows").mkdir(exist_ok=True)
+    # The reader compares schemas by the name of the list's element, which Parquet's own spelling would change.
+    pq.write_table(
+        examples,
+        folder / "examples.parquet",
+        row_group_size=ROWS_PER_BATCH,
+        use_compliant_nested_type=False,
+        compression="zstd",
+        compression_level=1,
+    )
+    pq.write_table(rows, root / "rows" / f"{split}.parquet", compression="zstd")
+
+
+def write_examples(
+    root: Path, log: pa.Table, features: pa.Table, spec: FeatureSpec, config: SplitConfig, label_delay_s: int
+) -> dict[Part, int]:
+    """Cuts features by time and writes the splits below `root`; returns the rows of every part of the log.
+
+    Args:
+        log: canonical transactions in event-time order.
+        features: their features (float64), row by row in the same order.
+
+    Raises:
+        LogError: the log is too short to be split.
+    """
+    event_time = log["event_time"].cast(pa.int64()).to_numpy()
+    if not len(event_time):
+        raise LogError("no row of the log is good; look at the dead letters for the reasons")
+    cuts = plan(int(event_time[0]), int(event_time[-1]), label_delay_s, config)
+    part = assign(event_time, log[LABEL].is_valid().to_numpy(), cuts)
+    for split in SPLITS:
+        rows = pa.array(np.flatnonzero(part == PARTS.index(split)))
+        labelled = to_float32(features.take(rows)).append_column(LABEL, log[LABEL].take(rows))
+        write_split(root, split, to_examples(labelled, spec), log.select(ROW_COLUMNS).take(rows))
+    return counts(part)
+
+
+def read_rows(root: Path, split: str) -> pa.Table:
+    """The row keys of a split, in the order of its examples."""
+    return pq.read_table(root / "rows" / f"{split}.parquet")
+
+
+def read_batches(root: Path, split: str, spec: FeatureSpec) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    """Raw features by name (`[batch]`, `[batch, k]` for vectors) and labels float32 `[batch]`, a row group at a time."""
+    for path in sorted((root / f"Split-{split}").glob("*.parquet")):
+        file = pq.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            yield _arrays(table, spec), table[LABEL].combine_chunks().flatten().to_numpy()
+
+
+def read_split(root: Path, split: str, spec: FeatureSpec) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """A whole split: `read_batches`, concatenated."""
+    batches = list(read_batches(root, split, spec))
+    features = {i.name: np.concatenate([batch[i.name] for batch, _ in batches]) for i in spec.inputs}
+    return features, np.concatenate([labels for _, labels in batches])
+
+
+def read_features(root: Path, split: str, spec: FeatureSpec) -> pa.Table:
+    """The features of a split as a plain table, one value (or one fixed-size list) per cell."""
+    table = pq.read_table(root / f"Split-{split}", columns=[i.name for i in spec.inputs])
+    columns = {}
+    for declaration in spec.inputs:
+        values = table[declaration.name].combine_chunks().flatten()
+        if declaration.is_text:
+            values = values.cast(pa.string())
+        columns[declaration.name] = values if declaration.width == 1 else pa.FixedSizeListArray.from_arrays(values, declaration.width)
+    return pa.table(columns)
+
+
+def _arrays(table: pa.Table, spec: FeatureSpec) -> dict[str, np.ndarray]:
+    arrays = {}
+    for declaration in spec.inputs:
+        values = table[declaration.name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        arrays[declaration.name] = values.reshape(-1, declaration.width) if declaration.width > 1 else values
+    return arrays
+
+
+def pack(features: Mapping[str, np.ndarray], spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
+    """The two arrays of `score_packed`: numeric float32 `[batch, F]` and categorical object `[batch, C]`, in the spec's order."""
+    rows = len(next(iter(features.values())))
+    numeric = [features[i.name].reshape(rows, i.width) for i in spec.numeric]
+    text = [features[i.name].reshape(rows, i.width) for i in spec.categorical]
+    return (
+        np.concatenate(numeric, axis=1).astype(np.float32, copy=False),
+        np.concatenate(text, axis=1) if text else np.empty((rows, 0), object),
+    )

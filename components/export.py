@@ -1,0 +1,125 @@
+"""The SavedModel: the transform and the calibrated network behind one graph, with the signatures that clients call."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components.evidence import Thresholds
+from components.examples import pack
+from components.model import Shape, calibrate
+from components.transform import CATEGORICAL, NUMERIC
+from schemas.features import FeatureSpec
+
+if TYPE_CHECKING:
+    from components.trainer import Trained
+
+FEATURE_SPEC_FILE = "feature_spec.json"
+THRESHOLDS_FILE = "thresholds.json"
+WARM_UP_FILE = "tf_serving_warmup_requests"
+ASSETS_EXTRA = "assets.extra"
+
+
+def export_saved_model(
+    trained: Trained,
+    shape: Shape,
+    spec: FeatureSpec,
+    transform: tft.TFTransformOutput,
+    thresholds: Thresholds,
+    warm_up: Mapping[str, np.ndarray],
+    destination: Path,
+) -> None:
+    """Writes the SavedModel; what is at `destination` already, half-written by a run that died, is replaced.
+
+    Signatures, each returning `score` float32 `[batch]`, a probability:
+        serving_default: `examples` string `[batch]`, serialized `tf.Example`.
+        score: one tensor per raw feature by name, `[batch]` or `[batch, k]`.
+        score_packed: `numeric` float32 `[batch, F]` and `categorical` string `[batch, C]`, in the order of the feature
+            specification in `assets.extra`; without text features `categorical` is `[batch, 0]`.
+
+    Args:
+        thresholds: travel with the model in `assets.extra`; the two are switched together.
+        warm_up: a few raw feature rows by name; they become the warm-up requests.
+    """
+    model = calibrate(trained.network, trained.slope, trained.intercept)
+    layer = transform.transform_features_layer()
+    scored = [NUMERIC, CATEGORICAL] if shape.vocabularies else [NUMERIC]
+
+    def score(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        transformed = layer(dict(raw))
+        return {"score": tf.ensure_shape(model({name: transformed[name] for name in scored}, training=False), [None])}
+
+    named = {
+        i.name: tf.TensorSpec([None] if i.width == 1 else [None, i.width], tf.string if i.is_text else tf.float32, name=i.name)
+        for i in spec.inputs
+    }
+    parsing = {
+        i.name: tf.io.FixedLenFeature([] if i.width == 1 else [i.width], tf.string if i.is_text else tf.float32) for i in spec.inputs
+    }
+
+    def score_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return score(tf.io.parse_example(examples, parsing))
+
+    @tf.function
+    def score_named(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        return score(raw)
+
+    # Keras takes keyword arguments only on a function that was traced already.
+    score_named.get_concrete_function(**named)
+
+    def score_packed(numeric: tf.Tensor, categorical: tf.Tensor) -> dict[str, tf.Tensor]:
+        return score(_unpack(numeric, categorical, spec))
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.track(layer)
+    archive.add_endpoint("serving_default", score_examples, [tf.TensorSpec([None], tf.string, name="examples")])
+    archive.add_endpoint("score", score_named)
+    archive.add_endpoint(
+        "score_packed",
+        score_packed,
+        [
+            tf.TensorSpec([None, spec.numeric_width], tf.float32, name="numeric"),
+            tf.TensorSpec([None, spec.categorical_width], tf.string, name="categorical"),
+        ],
+    )
+    shutil.rmtree(destination, ignore_errors=True)
+    archive.write_out(str(destination), verbose=False)
+    extra = destination / ASSETS_EXTRA
+    extra.mkdir()
+    (extra / THRESHOLDS_FILE).write_text(thresholds.to_json(), encoding="utf-8")
+    (extra / FEATURE_SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+    _write_warm_up(extra / WARM_UP_FILE, warm_up, spec)
+
+
+def _unpack(numeric: tf.Tensor, categorical: tf.Tensor, spec: FeatureSpec) -> dict[str, tf.Tensor]:
+    raw = {}
+    for declarations, packed in ((spec.numeric, numeric), (spec.categorical, categorical)):
+        column = 0
+        for i in declarations:
+            raw[i.name] = packed[:, column] if i.width == 1 else packed[:, column : column + i.width]
+            column += i.width
+    return raw
+
+
+def _write_warm_up(path: Path, rows: Mapping[str, np.ndarray], spec: FeatureSpec) -> None:
+    """One `score_packed` request per batch size that the gateway sends, in the form that TensorFlow Serving replays on load."""
+    from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+
+    numeric, categorical = pack(rows, spec)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for size in (1, 8, 64):
+            request = predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(name="fraud", signature_name="score_packed"))
+            request.inputs["numeric"].CopyFrom(tf.make_tensor_proto(numeric[:size]))
+            request.inputs["categorical"].CopyFrom(
+                tf.make_tensor_proto(categorical[:size], dtype=tf.string, shape=categorical[:size].shape)
+            )
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())

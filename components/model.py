@@ -1,0 +1,97 @@
+"""The network: embeddings for text, a plain 128-64-32-1 tower, and Platt's scaling that makes its output a probability."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from components.transform import CATEGORICAL, NUMERIC
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the network reads.
+
+    Attributes:
+        numeric: N of `numeric` float32 `[batch, N]`.
+        vocabularies: number of ids per column of `categorical` int64 `[batch, C]`, unknown words included.
+    """
+
+    numeric: int
+    vocabularies: tuple[int, ...]
+
+
+def build_network(shape: Shape, units: Sequence[int], dropout: float, seed: int) -> keras.Model:
+    """A tower of dense layers whose output is the logit of fraud, `[batch, 1]`."""
+    inputs: dict[str, keras.KerasTensor] = {NUMERIC: keras.Input((shape.numeric,), dtype="float32", name=NUMERIC)}
+    parts = [inputs[NUMERIC]]
+    if shape.vocabularies:
+        inputs[CATEGORICAL] = keras.Input((len(shape.vocabularies),), dtype="int64", name=CATEGORICAL)
+        for column, size in enumerate(shape.vocabularies):
+            width = min(16, math.ceil(size**0.5))
+            ids = inputs[CATEGORICAL][:, column]
+            parts.append(keras.layers.Embedding(size, width, name=f"embedding_{column}")(ids))
+    x = keras.layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
+    for layer, width in enumerate(units):
+        initializer = keras.initializers.HeNormal(seed=seed + layer)
+        x = keras.layers.Dense(width, activation="relu", kernel_initializer=initializer, name=f"dense_{layer}")(x)
+        x = keras.layers.Dropout(dropout, seed=seed + layer, name=f"dropout_{layer}")(x)
+    logit = keras.layers.Dense(1, name="logit")(x)
+    return keras.Model(inputs, logit, name="fraud_network")
+
+
+@keras.saving.register_keras_serializable("fraudops")
+class PlattScaling(keras.layers.Layer):
+    """Turns a logit z into the probability 1 / (1 + exp(-(a z + b))), `[batch, 1]` to `[batch]` (Platt, 1999)."""
+
+    def __init__(self, slope: float, intercept: float, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.slope, self.intercept = float(slope), float(intercept)
+
+    def call(self, logit: keras.KerasTensor) -> keras.KerasTensor:
+        return keras.ops.sigmoid(self.slope * logit[:, 0] + self.intercept)
+
+    def get_config(self) -> dict[str, object]:
+        return {**super().get_config(), "slope": self.slope, "intercept": self.intercept}
+
+
+def calibrate(network: keras.Model, slope: float, intercept: float) -> keras.Model:
+    """The network with Platt's scaling behind it: the same inputs, a probability `[batch]`."""
+    return keras.Model(network.inputs, PlattScaling(slope, intercept, name="score")(network.output), name="fraud")
+
+
+def fit_platt(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of Platt's scaling, by logistic regression of the labels on the logits.
+
+    Returns the identity (1, 0) when only one class is present: nothing can be fitted then.  A slope that is not positive
+    would turn the ranking round; it falls back to 1 with the intercept that matches the prevalence.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    positives = float(labels.sum())
+    if positives in (0.0, float(len(labels))):
+        return 1.0, 0.0
+    fitted = LogisticRegression(penalty=None).fit(logits.reshape(-1, 1), labels.astype(int))
+    slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    if slope <= 0:
+        prevalence = positives / len(labels)
+        return 1.0, math.log(prevalence / (1 - prevalence)) - float(np.mean(logits))
+    return slope, intercept
+
+
+def positive_weight(labels: np.ndarray, configured: float | None) -> float:
+    """Weight of a fraud against a genuine row: as configured, or genuine rows per fraud in the data."""
+    if configured is not None:
+        return configured
+    frauds = float(labels.sum())
+    return (len(labels) - frauds) / frauds if frauds else 1.0
+
+
+def network_inputs(transformed: Mapping[str, np.ndarray], shape: Shape) -> dict[str, np.ndarray]:
+    """The arrays that the network of this shape reads."""
+    names = (NUMERIC, CATEGORICAL) if shape.vocabularies else (NUMERIC,)
+    return {name: transformed[name] for name in names}

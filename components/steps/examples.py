@@ -1,0 +1,41 @@
+"""Step `build_examples`: transactions become examples with all declared features, split by time."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tfx.components.util import examples_utils
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import Examples
+from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
+
+from components.examples import COUNTS_FILE, write_examples
+from components.features import features_on_beam
+from components.splits import SPLITS, SplitConfig
+from components.steps.artifacts import FeatureSpecification, Transactions, path_of
+from components.steps.parameters import from_parameter
+from schemas.features import FeatureSpec
+
+
+@component
+def build_examples(
+    transactions: InputArtifact[Transactions],
+    examples: OutputArtifact[Examples],
+    feature_spec: OutputArtifact[FeatureSpecification],
+    spec: Parameter[str],
+    splits: Parameter[str],
+    label_delay_s: Parameter[int],
+    code: Parameter[str],
+) -> None:
+    """Computes the features of the whole log, then cuts it: every window sees all that came before."""
+    specification = FeatureSpec.from_json(spec)
+    log = pq.read_table(Path(transactions.uri) / Transactions.TABLE)
+    features = features_on_beam(log, specification)
+    rows = write_examples(path_of(examples), log, features, specification, from_parameter(SplitConfig, splits), label_delay_s)
+    (path_of(examples) / COUNTS_FILE).write_text(json.dumps(rows), encoding="utf-8")
+    (path_of(feature_spec) / FeatureSpecification.FILE).write_text(specification.to_json(), encoding="utf-8")
+    examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
+    examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_PARQUET)
+    examples_utils.set_file_format(examples, example_gen_pb2.FileFormat.Name(example_gen_pb2.FileFormat.FILE_FORMAT_PARQUET))

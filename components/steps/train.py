@@ -1,0 +1,32 @@
+"""What TFX's Trainer calls: `run_fn` trains on the columns and writes the SavedModel."""
+
+import json
+from pathlib import Path
+
+import tensorflow_transform as tft
+from tfx.components import FnArgs
+
+from components.steps.parameters import from_parameter
+from components.trainer import ThresholdConfig, TrainingConfig, train_and_export
+from schemas.features import FeatureSpec
+
+HISTORY_FILE = "history.json"
+
+
+def run_fn(arguments: FnArgs) -> None:
+    """Trains as `custom_config` says: `spec`, `training` and `thresholds`, each the JSON of its dataclass."""
+    config = arguments.custom_config
+    # TFX hands over file patterns, <examples>/Split-train/*; the rows beside the splits are needed too.
+    examples_root = Path(arguments.train_files[0]).parent.parent
+    run_folder = Path(arguments.model_run_dir)
+    trained = train_and_export(
+        examples_root,
+        FeatureSpec.from_json(config["spec"]),
+        tft.TFTransformOutput(arguments.transform_output),
+        from_parameter(TrainingConfig, config["training"]),
+        from_parameter(ThresholdConfig, config["thresholds"]),
+        Path(arguments.serving_model_dir),
+        run_folder,
+    )
+    summary = {"history": trained.history, "replicas": trained.replicas, "positive_weight": trained.positive_weight}
+    (run_folder / HISTORY_FILE).write_text(json.dumps(summary), encoding="utf-8")

@@ -1,0 +1,130 @@
+"""The preprocessing function: what the model derives from one row; it runs in TFT and, inside the SavedModel, on every request.
+
+Inputs are the declared raw features of `schemas.features`, `[batch]` each, `[batch, k]` for vectors.  Outputs are
+`numeric` float32 `[batch, N]` (standardised values, a flag per input that can be missing, shares of the day and week) and
+`categorical` int64 `[batch, C]` (ids in one vocabulary per text input, unknown words last).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from schemas.features import AMOUNT, FEATURES, NIGHT, ROW_INPUTS, WEEKEND
+from schemas.transaction import DAY_S, LABEL, WEEK_S
+
+NUMERIC, CATEGORICAL = "numeric", "categorical"
+VOCABULARY_SIZE = 256
+
+# What one transaction's amount is set against: the card's and the merchant's habits and the probes before it.
+_AMOUNT_REFERENCES = (
+    "card_id_amount_base_minor_mean_24h",
+    "card_id_amount_base_minor_mean_30d",
+    "card_id_amount_base_minor_max_24h",
+    "card_id_amount_base_minor_max_30d",
+    "card_id_amount_base_minor_min_1h",
+    "card_id_amount_base_minor_last",
+    "merchant_id_amount_base_minor_mean_7d",
+    "card_id_merchant_id_amount_base_minor_mean_30d",
+)
+_CENTRE, _SPREAD = "card_id_amount_base_minor_mean_30d", "card_id_amount_base_minor_std_30d"
+_LINEAR = ("first_seen", "fraud_rate")
+_ZERO_WHEN_EMPTY = ("count", "distinct", "fraud_count")
+
+
+def vocabulary_name(text_input: str) -> str:
+    """Name of a text input's vocabulary in the transform graph."""
+    return f"vocabulary_{text_input}"
+
+
+def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Maps raw features to what the network reads; TFT calls it once to build the graph.
+
+    Args:
+        inputs: raw features by name, and the label.
+        custom_config: carries digests that key TFX's cache; not read here.
+    """
+    text = [i.name for i in (*ROW_INPUTS, *FEATURES) if i.is_text and i.name in inputs]
+    outputs = {NUMERIC: _numeric(inputs), LABEL: inputs[LABEL]}
+    if text:
+        outputs[CATEGORICAL] = tf.stack([_vocabulary_ids(name, inputs[name]) for name in text], axis=1)
+    return outputs
+
+
+def _numeric(inputs: dict[str, Any]) -> tf.Tensor:
+    declared = [i for i in (*ROW_INPUTS, *FEATURES) if not i.is_text and i.name in inputs]
+    scaled, fallible = [], []
+    for declaration in declared:
+        if declaration.name == "second_of_week":
+            continue
+        values = _columns(inputs[declaration.name])
+        linear = declaration in FEATURES and declaration.aggregate in _LINEAR
+        scaled.append(values if linear else _signed_log(values))
+        # Only one flag per entity for what is 0 on an empty window: it is missing for all of a key's inputs or for none.
+        if declaration in FEATURES and declaration.aggregate not in _ZERO_WHEN_EMPTY:
+            fallible.append(values[:, :1])
+    scaled.extend(_against_habit(inputs))
+    known = tf.concat(scaled, axis=1)
+    parts = [_standardised(known)]
+    if fallible:
+        parts.append(tf.cast(tf.math.is_nan(tf.concat(fallible, axis=1)), tf.float32))
+    if "second_of_week" in inputs:
+        parts.append(_calendar(inputs["second_of_week"]))
+    return tf.concat(parts, axis=1)
+
+
+def _columns(values: tf.Tensor) -> tf.Tensor:
+    return values[:, tf.newaxis] if values.shape.rank == 1 else values
+
+
+def _signed_log(values: tf.Tensor) -> tf.Tensor:
+    """sign(x) log(1 + |x|): amounts and counts span decades."""
+    return tf.sign(values) * tf.math.log1p(tf.abs(values))
+
+
+def _against_habit(inputs: dict[str, Any]) -> list[tf.Tensor]:
+    """Log ratios of the amount to what is usual, and its distance from the card's mean in deviations; `[batch, 1]` each."""
+    amount = inputs[AMOUNT]
+    ratios = [tf.math.log1p(amount) - tf.math.log1p(inputs[name]) for name in _AMOUNT_REFERENCES if name in inputs]
+    if _CENTRE in inputs and _SPREAD in inputs:
+        deviations = (amount - inputs[_CENTRE]) / (inputs[_SPREAD] + 0.01 * inputs[_CENTRE] + 1.0)
+        ratios.append(_signed_log(deviations))
+    return [ratio[:, tf.newaxis] for ratio in ratios]
+
+
+def _standardised(values: tf.Tensor) -> tf.Tensor:
+    """Zero mean and unit variance over the training rows that have a value; a missing value becomes the mean, 0."""
+    present = tf.logical_not(tf.math.is_nan(values))
+    # Sums in float64: millions of float32 terms would lose the mean's last digits.
+    filled = tf.cast(tf.where(present, values, tf.zeros_like(values)), tf.float64)
+    count = tft.sum(tf.cast(present, tf.float64), reduce_instance_dims=False)
+    count = tf.maximum(count, tf.ones_like(count))
+    mean = tft.sum(filled, reduce_instance_dims=False) / count
+    square = tft.sum(tf.square(filled), reduce_instance_dims=False) / count
+    deviation = tf.sqrt(tf.maximum(square - tf.square(mean), tf.constant(1e-12, tf.float64)))
+    standard = (values - tf.cast(mean, tf.float32)) / tf.cast(deviation, tf.float32)
+    # Ten deviations are as telling as a thousand, and a constant column must not explode on its first new value.
+    return tf.where(present, tf.clip_by_value(standard, -10.0, 10.0), tf.zeros_like(values))
+
+
+def _calendar(second_of_week: tf.Tensor) -> tf.Tensor:
+    """The hour of the day and of the week as points on a circle, and flags for night and weekend; `[batch, 6]`."""
+    second_of_day = tf.math.floormod(second_of_week, float(DAY_S))
+    columns = [
+        circle(2 * math.pi * seconds / period)
+        for seconds, period in ((second_of_day, float(DAY_S)), (second_of_week, float(WEEK_S)))
+        for circle in (tf.sin, tf.cos)
+    ]
+    night = tf.cast(second_of_day < float(NIGHT.value), tf.float32)
+    weekend = tf.cast(second_of_week >= float(WEEKEND.value), tf.float32)
+    return tf.stack([*columns, night, weekend], axis=1)
+
+
+def _vocabulary_ids(name: str, words: tf.Tensor) -> tf.Tensor:
+    """Ids by falling frequency; words outside the vocabulary share the bucket behind it."""
+    return tft.compute_and_apply_vocabulary(
+        words, top_k=VOCABULARY_SIZE, num_oov_buckets=1, vocab_filename=vocabulary_name(name)
+    )
