@@ -1,4 +1,4 @@
-"""What every verb shares: the `--json` option, the reply it ends with, lines for people, and exit codes.
+"""What every verb shares: its common options, the reply it ends with, lines for people, and exit codes.
 
 A verb is a click command that does its work and returns a `Reply`; `run` prints it.  A verb never prints its result
 and never exits by itself:
@@ -28,12 +28,13 @@ Under `--json` a failure (2, 70, 130) prints `{"error": {"type": ..., "message":
 
 import contextlib
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
@@ -57,9 +58,9 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 class Reply:
     """What a verb ends with.
 
-    `fields` is the object that `--json` prints; values may hold numpy scalars and arrays, dates, dataclasses and paths, and
-    NaN becomes null.  `human` is what people read instead: text or anything that rich renders.  `passed` is false where
-    a gate or a check said no.
+    `fields` is the object that `--json` prints; values may hold numpy scalars and arrays, dates, dataclasses and
+    paths, and NaN becomes null.  `human` is what people read instead: text or anything that rich renders.  `passed` is
+    false where a gate or a check said no.
     """
 
     fields: Mapping[str, object]
@@ -70,6 +71,18 @@ class Reply:
 def json_option(command: Decorated) -> Decorated:
     """Adds `--json` to a verb.  The verb itself does not see it: `run` decides how to print the reply."""
     option = click.option("--json", is_flag=True, expose_value=False, help="Print one JSON object on standard output.")
+    return option(command)
+
+
+def workspace_option(command: Decorated) -> Decorated:
+    """Adds `--workspace`, the folder that holds all that the embedded parts write, as a Path named `workspace`."""
+    option = click.option(
+        "--workspace",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("workspace"),
+        show_default=True,
+        help="The folder that holds all that is written.",
+    )
     return option(command)
 
 
@@ -127,7 +140,7 @@ def _invoke(command: click.Command, args: list[str], prog_name: str, wants_json:
         return failure(INTERRUPTED, error, "interrupted")
     # SystemExit: a library's own argument parser must not choose our exit code.
     except (Exception, SystemExit) as error:
-        if isinstance(error, BrokenPipeError) and not _flush(sys.stdout):  # the reader of --help left
+        if isinstance(error, BrokenPipeError) and not _has_reader(sys.stdout):  # who asked for --help left
             return DONE, ""
         say(traceback.format_exc().rstrip())
         return failure(BUG, error, str(error))
@@ -174,17 +187,21 @@ def _is_descriptor_one(stream: TextIO) -> bool:
         return False
 
 
-def _flush(stream: TextIO) -> bool:
-    """Flushes a stream and says whether its reader is still there.
+def _has_reader(stream: TextIO) -> bool:
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return not poll.poll(0)
+    except (OSError, ValueError):  # not backed by a descriptor, or closed
+        return True
 
-    A reader that left early (`fraudops ... | head -1`) is no failure.  What it did not want is led into the null device, because the
-    interpreter would complain about it at exit.
-    """
+
+def _flush(stream: TextIO) -> None:
+    """Flushes a stream, whose reader may have left early (`fraudops ... | head -1`): that is no failure."""
     try:
         stream.flush()
     except BrokenPipeError:
+        # What nobody reads goes to the null device, because the interpreter would complain about it at exit.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
-        return False
-    return True

@@ -27,13 +27,7 @@ PROGRAMS: Mapping[str, Sequence[str]] = {
 
 @click.command()
 @click.option("--deep", is_flag=True, help="Also import TensorFlow and count the devices that it sees (10 s or more).")
-@click.option(
-    "--workspace",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("workspace"),
-    show_default=True,
-    help="The folder that all runs write to.",
-)
+@console.workspace_option
 @console.json_option
 def command(deep: bool, workspace: Path) -> console.Reply:
     """Say what is installed, missing or mismatched."""
