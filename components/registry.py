@@ -1,0 +1,416 @@
+"""The model registry: writes a complete model version to MLflow, once, and reads versions back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from schemas.digests import directory_digest, verify_directory
+from schemas.errors import ArtifactError, DigestMismatchError, RegistryError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+MODEL_NAME = "fraud"
+CHAMPION = "champion"
+
+MODEL_DIR = "model"  # of the run's artifacts; what `models:/fraud/N` resolves to
+SAVED_MODEL_DIR = "saved_model"  # below it, beside the file MLmodel
+EVIDENCE_DIR = "evidence"
+
+# By this tag a registration that is tried again finds what an earlier try left behind.
+KEY_TAG = "registration.key"
+SAVED_MODEL_DIGEST_TAG = "digest.saved_model"
+LINEAGE_TAGS: tuple[str, ...] = ("data.span", "code.version", "mlmd.model_id", "mlmd.statistics_id")
+
+# What MLflow takes in one call.
+_BATCH_METRICS, _BATCH_PARAMS = 1000, 100
+
+_DTYPES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_INT32": "int32", "DT_INT64": "int64", "DT_BOOL": "bool"}
+_DTYPES["DT_STRING"] = "str"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output of a signature: numpy's name of its type (`str` for text) and its shape, -1 for any size."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One signature of a SavedModel: the name under which it is called, and its tensors."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """A model version to be: what is copied, what identifies it, and what is said about it.
+
+    Attributes:
+        saved_model: the directory as Trainer exported it.
+        digest_saved_model: its `directory_digest` when it was evaluated.
+        digest_evaluation, digest_schema: digests of the evaluation and of the curated schema.
+        data_span: the time that the training log covers, for people.
+        code_version: of the code that trained it.
+        mlmd_model_id, mlmd_statistics_id: artifacts in the pipeline's metadata, for walking the lineage.
+        gate: what the gates before it said.
+        signature: shown in the MLflow UI, and what `mlflow.pyfunc` calls.
+        evidence: directory of the files that people judge by: verdicts, metrics, plots, report.
+        params: settings of the training.
+        metrics: by name, such as `test/average_precision`.
+        history: by name, one value per epoch.
+        description: Markdown, shown with the version.
+        run_name: shown with the run.
+        model_name: the registered model.
+    """
+
+    saved_model: Path
+    digest_saved_model: str
+    digest_evaluation: str
+    digest_schema: str
+    data_span: str
+    code_version: str
+    mlmd_model_id: int
+    mlmd_statistics_id: int
+    gate: Literal["passed", "failed"]
+    signature: Signature
+    evidence: Path
+    description: str
+    run_name: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    history: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    model_name: str = MODEL_NAME
+
+    def tags(self) -> dict[str, str]:
+        """The tags that the version is created with."""
+        identity = {
+            SAVED_MODEL_DIGEST_TAG: self.digest_saved_model,
+            "digest.evaluation": self.digest_evaluation,
+            "digest.schema": self.digest_schema,
+            "data.span": self.data_span,
+            "code.version": self.code_version,
+            "mlmd.model_id": str(self.mlmd_model_id),
+            "mlmd.statistics_id": str(self.mlmd_statistics_id),
+            "gate": self.gate,
+        }
+        key = hashlib.sha256(json.dumps([self.model_name, identity], sort_keys=True).encode()).hexdigest()
+        return identity | {KEY_TAG: key, "approval": "pending"}
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """Where a registration ended; `created` is false where an earlier try had already got there."""
+
+    model_name: str
+    version: int
+    run_id: str
+    created: bool
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model version as the registry holds it; what it does not say is None or empty.
+
+    Attributes:
+        gate: `passed` or `failed`.
+        approval: `pending`, `approved`, `rejected` or `revoked`.
+        aliases: such as `champion`.
+        digests: by what they are of: `saved_model`, `evaluation`, `schema`.
+        lineage: the other tags that say what it was made from: `data.span`, `code.version`, `mlmd.*`.
+        run_id: of the MLflow run that holds its files.
+        metrics: of that run, the last value of each.
+        created: in UTC.
+        description: Markdown.
+    """
+
+    model_name: str
+    version: int
+    gate: str | None
+    approval: str | None
+    aliases: tuple[str, ...]
+    digests: Mapping[str, str]
+    lineage: Mapping[str, str]
+    run_id: str | None
+    metrics: Mapping[str, float]
+    created: datetime
+    description: str
+
+
+def connect(tracking_uri: str) -> MlflowClient:
+    """A client of the tracking server or database at `tracking_uri`; a database that is not there yet is created.
+
+    Raises:
+        RegistryError: nothing answers there.
+    """
+    # Read once, when MLflow is imported: a bank's pipeline reports to nobody, and draws no bars of its own.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow import MlflowClient
+
+    for chatter in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(chatter).setLevel(logging.WARNING)
+    with _registry_errors(f"connecting to {tracking_uri}"):
+        return MlflowClient(tracking_uri, registry_uri=tracking_uri)
+
+
+def register(client: MlflowClient, registration: Registration, artifact_root: str | None = None) -> RegisteredVersion:
+    """Makes the model version of a registration, or finds the one that an earlier try made.
+
+    A process may die anywhere in here and the registration be tried again, one try at a time: there is one run and one
+    version in the end.  The version is the last thing created, in one transaction with its tags, so nobody ever sees
+    an incomplete one.  Aliases are left alone.
+
+    Args:
+        client: see `connect`.
+        registration: what to register.
+        artifact_root: URI below which a new experiment keeps its files; None leaves that to the server.
+
+    Raises:
+        DigestMismatchError: the SavedModel, or the registry's copy of it, is not the one that was evaluated; no version
+            was made.
+        ArtifactError: the SavedModel cannot be read, or there is no evidence.
+        RegistryError: MLflow refused.
+    """
+    verify_directory(registration.saved_model, registration.digest_saved_model)
+    directory_digest(registration.evidence)  # an empty or absent one is refused before anything is written
+    name, tags = registration.model_name, registration.tags()
+    with _registry_errors(f"registering a version of model {name!r}"):
+        found = client.search_model_versions(f"name = '{name}' and tags.`{KEY_TAG}` = '{tags[KEY_TAG]}'")
+        if found:
+            return RegisteredVersion(name, int(found[0].version), str(found[0].run_id), created=False)
+        run = _run(client, registration, tags, artifact_root)
+        run_id = run.info.run_id
+        _log_numbers(client, run, registration)
+        client.log_artifacts(run_id, str(registration.evidence), EVIDENCE_DIR)
+        client.log_artifacts(run_id, str(registration.saved_model), f"{MODEL_DIR}/{SAVED_MODEL_DIR}")
+        client.log_text(run_id, _mlmodel(registration, run), f"{MODEL_DIR}/MLmodel")
+        _verify_copy(client, run_id, registration.digest_saved_model)
+        client.set_terminated(run_id, "FINISHED")
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name, description="Probability that a card transaction is fraud.")
+        version = client.create_model_version(
+            name, f"{run.info.artifact_uri}/{MODEL_DIR}", run_id, tags=tags, description=registration.description
+        )
+        return RegisteredVersion(name, int(version.version), run_id, created=True)
+
+
+def list_versions(client: MlflowClient, name: str = MODEL_NAME) -> tuple[Version, ...]:
+    """Every version of a model, newest first; none where there is no such model.
+
+    Raises:
+        RegistryError: MLflow refused.
+    """
+    with _registry_errors(f"listing the versions of model {name!r}"):
+        found: list[ModelVersion] = []
+        token: str | None = None
+        while token != "":
+            page = client.search_model_versions(f"name = '{name}'", page_token=token)
+            found += page
+            token = page.token or ""
+        aliases = _aliases(client, name)  # a search does not fill in those of its versions
+        return tuple(_version(client, one, aliases) for one in sorted(found, key=lambda one: -int(one.version)))
+
+
+def show_version(client: MlflowClient, version: int, name: str = MODEL_NAME) -> Version:
+    """One version of a model.
+
+    Raises:
+        RegistryError: there is no such version, or MLflow refused.
+    """
+    with _registry_errors(f"looking up version {version} of model {name!r}"):
+        return _version(client, client.get_model_version(name, str(version)), _aliases(client, name))
+
+
+def champion(client: MlflowClient, name: str = MODEL_NAME) -> int | None:
+    """The version that the alias `champion` names, or None while there is none.
+
+    Raises:
+        RegistryError: MLflow refused.
+    """
+    with _registry_errors(f"looking up the champion of model {name!r}"):
+        return _aliases(client, name).get(CHAMPION)
+
+
+def download_saved_model(client: MlflowClient, version: int, destination: Path, name: str = MODEL_NAME) -> None:
+    """Copies the SavedModel of a version to `destination`, which appears only when the copy is complete and verified.
+
+    Raises:
+        DigestMismatchError: the registry's files are not those that were registered.
+        ArtifactError: `destination` exists already.
+        RegistryError: there is no such version, it carries no digest, or MLflow refused.
+    """
+    if destination.exists():
+        raise ArtifactError(f"{destination} exists already; give a path where nothing is yet")
+    shown = show_version(client, version, name)
+    if "saved_model" not in shown.digests or not shown.run_id:
+        raise RegistryError(
+            f"version {version} of model {name!r} has no run or no tag {SAVED_MODEL_DIGEST_TAG}; it was not registered "
+            "by fraudops, so its files cannot be trusted"
+        )
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{destination.name}.", dir=destination.parent) as beside:
+        with _registry_errors(f"fetching version {version} of model {name!r}"):
+            copy = _fetch(client, shown.run_id, beside)
+        verify_directory(copy, shown.digests["saved_model"])
+        copy.rename(destination)
+
+
+def read_signature(saved_model: Path, name: str = "score") -> Signature:
+    """Reads one signature from a SavedModel's graph.
+
+    Raises:
+        ArtifactError: the directory holds no SavedModel, or the SavedModel has no such signature.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.framework.types_pb2 import DataType
+    from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    path = saved_model / "saved_model.pb"
+    try:
+        graphs = SavedModel.FromString(path.read_bytes()).meta_graphs
+    except (OSError, DecodeError) as error:
+        raise ArtifactError(f"{path} is not a SavedModel ({error}); train the model again") from error
+    signatures = {key: value for graph in graphs for key, value in graph.signature_def.items()}
+    if name not in signatures:
+        raise ArtifactError(f"{path} has the signatures {sorted(signatures)}, but not {name!r}; export the model again")
+
+    def tensors(infos: Mapping[str, TensorInfo]) -> tuple[Tensor, ...]:
+        return tuple(
+            Tensor(key, _DTYPES[DataType.Name(info.dtype)], tuple(dim.size for dim in info.tensor_shape.dim))
+            for key, info in sorted(infos.items())
+        )
+
+    return Signature(name, tensors(signatures[name].inputs), tensors(signatures[name].outputs))
+
+
+@contextmanager
+def _registry_errors(doing: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise RegistryError(f"{doing}: MLflow says: {error}") from error
+
+
+def _run(client: MlflowClient, registration: Registration, tags: dict[str, str], artifact_root: str | None) -> Run:
+    """The run of this registration, which an earlier try may have made."""
+    name = registration.model_name
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        location = None if artifact_root is None else f"{artifact_root.rstrip('/')}/{name}"
+        experiment_id = client.create_experiment(name, artifact_location=location)
+    else:
+        experiment_id = experiment.experiment_id
+    runs = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{tags[KEY_TAG]}'", max_results=1)
+    if runs:
+        return runs[0]
+    identity = {tag: value for tag, value in tags.items() if tag != "approval"}  # which only the version has
+    return client.create_run(experiment_id, tags=identity, run_name=registration.run_name)
+
+
+def _log_numbers(client: MlflowClient, run: Run, registration: Registration) -> None:
+    from mlflow.entities import Metric, Param
+
+    # The time of the run and not of this try: MLflow keeps a point with the same time, step and value once.
+    time_ms = run.info.start_time
+    metrics = [Metric(name, value, time_ms, 0) for name, value in registration.metrics.items()]
+    for name, values in registration.history.items():
+        metrics += [Metric(name, value, time_ms, epoch) for epoch, value in enumerate(values)]
+    params = [Param(name, value) for name, value in registration.params.items()]
+    for start in range(0, len(metrics), _BATCH_METRICS):
+        client.log_batch(run.info.run_id, metrics=metrics[start : start + _BATCH_METRICS])
+    for start in range(0, len(params), _BATCH_PARAMS):
+        client.log_batch(run.info.run_id, params=params[start : start + _BATCH_PARAMS])
+
+
+def _mlmodel(registration: Registration, run: Run) -> str:
+    """MLflow's description of the SavedModel beside it, so that the UI shows its schema and `mlflow` can load it.
+
+    The flavor `tensorflow` with `tf1-estimator` is the one that loads a SavedModel by the name of a signature; it calls
+    TensorFlow 2's own loader.
+    """
+    import numpy as np
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    def schema(tensors: tuple[Tensor, ...]) -> Schema:
+        return Schema([TensorSpec(np.dtype(tensor.dtype), tensor.shape, tensor.name) for tensor in tensors])
+
+    signature = registration.signature
+    model = Model(
+        artifact_path=MODEL_DIR,
+        run_id=run.info.run_id,
+        utc_time_created=str(datetime.fromtimestamp(run.info.start_time / 1000, UTC).replace(tzinfo=None)),
+        signature=ModelSignature(inputs=schema(signature.inputs), outputs=schema(signature.outputs)),
+        model_uuid=run.info.run_id,
+    )
+    model.add_flavor(
+        "tensorflow",
+        model_type="tf1-estimator",
+        saved_model_dir=SAVED_MODEL_DIR,
+        meta_graph_tags=["serve"],
+        signature_def_key=signature.name,
+        code=None,
+    )
+    model.add_flavor("python_function", loader_module="mlflow.tensorflow", python_version=platform.python_version())
+    return str(model.to_yaml())
+
+
+def _verify_copy(client: MlflowClient, run_id: str, digest: str) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        found = directory_digest(_fetch(client, run_id, scratch))
+    if found != digest:
+        client.set_terminated(run_id, "FAILED")
+        raise DigestMismatchError(
+            f"the registry's copy of the SavedModel in run {run_id} has the digest {found}, not {digest}; "
+            "no version was made, so look at the artifact store and register again"
+        )
+
+
+def _fetch(client: MlflowClient, run_id: str, directory: str) -> Path:
+    return Path(client.download_artifacts(run_id, f"{MODEL_DIR}/{SAVED_MODEL_DIR}", directory))
+
+
+def _aliases(client: MlflowClient, name: str) -> dict[str, int]:
+    models = client.search_registered_models(f"name = '{name}'")
+    return {alias: int(version) for model in models for alias, version in model.aliases.items()}
+
+
+def _version(client: MlflowClient, found: ModelVersion, aliases: Mapping[str, int]) -> Version:
+    tags: dict[str, str] = dict(found.tags)
+    return Version(
+        model_name=found.name,
+        version=int(found.version),
+        gate=tags.get("gate"),
+        approval=tags.get("approval"),
+        aliases=tuple(sorted(alias for alias, version in aliases.items() if version == int(found.version))),
+        digests={
+            tag.removeprefix("digest."): value for tag, value in sorted(tags.items()) if tag.startswith("digest.")
+        },
+        lineage={tag: tags[tag] for tag in LINEAGE_TAGS if tag in tags},
+        run_id=found.run_id or None,
+        metrics=dict(client.get_run(found.run_id).data.metrics) if found.run_id else {},
+        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+        description=found.description or "",
+    )
