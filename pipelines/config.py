@@ -1,0 +1,63 @@
+"""The typed configuration of a run: defaults in code, overridden by a YAML file, refused where a key or value is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from components.drift import DriftThresholds
+from components.evaluation import EvaluationConfig
+from components.expectations import SAMPLE_ROWS
+from components.splits import SplitConfig
+from components.trainer import ThresholdConfig, TrainingConfig
+from schemas.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything about a run that is a choice and not a fact of the log."""
+
+    splits: SplitConfig = field(default_factory=SplitConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    thresholds: ThresholdConfig = field(default_factory=ThresholdConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    drift: DriftThresholds = field(default_factory=DriftThresholds)
+    expectation_sample_rows: int = SAMPLE_ROWS
+
+
+def load(path: Path | None) -> RunConfig:
+    """The configuration in a YAML file, or the defaults.
+
+    Raises:
+        ConfigurationError: the file is absent or not YAML, or a key or value in it is wrong.
+    """
+    if path is None:
+        return RunConfig()
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"configuration {path} cannot be read: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"configuration {path} holds {type(raw).__name__}, not keys with values")
+    _refuse_unknown(RunConfig, raw, str(path))
+    try:
+        return TypeAdapter(RunConfig).validate_python(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"configuration {path}: {where} is {first['input']!r}: {first['msg']}") from error
+
+
+def _refuse_unknown(kind: Any, raw: dict[str, Any], where: str) -> None:
+    """A misspelt key must not silently leave a default in force; pydantic forbids extras on its own classes only."""
+    known = {f.name for f in fields(kind)}
+    for key in raw.keys() - known:
+        raise ConfigurationError(f"configuration {where}: unknown key {key!r}; known: {', '.join(sorted(known))}")
+    hints = get_type_hints(kind)
+    for key, value in raw.items():
+        if is_dataclass(hints[key]) and isinstance(value, dict):
+            _refuse_unknown(hints[key], value, f"{where}: {key}")
