@@ -18,5 +18,5 @@ def seconds(text: str) -> int:
     """
     match = _FORM.fullmatch(text)
     if match is None:
-        raise ConfigurationError(f"duration {text!r} is not a whole number and a unit; write it like 90s, 15min, 24h or 7d")
+        raise ConfigurationError(f"duration {text!r} is not a whole number and a unit; write 90s, 15min, 24h or 7d")
     return int(match[1]) * _UNIT_S[match[2]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from schemas.transaction import COLUMN
 
 # The amount comes as one column, in minor or major units, and leaves as `amount_minor` and `amount_base_minor`.
 _MAPPED = {"amount", *COLUMN} - {"amount_minor", "amount_base_minor"}
-_REQUIRED = ("transaction_id", "event_time", "card_id", "merchant_id", "amount")
+MAPPED_ALWAYS = ("transaction_id", "event_time", "card_id", "merchant_id", "amount")
+# Major units: with four decimals a single amount stays far within the integers that float64 holds.
+MAX_AMOUNT = 1e11
 _KEYS = {
     "source", "description", "columns", "constants", "unused", "amount_unit", "base_currency", "rates", "time_zone",
     "card_id_is", "label_delay", "amount_limit", "bad_rows_limit", "expected_median_amount", "expected_fraud_share",
@@ -29,7 +32,7 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Rate:
-    """One unit of `currency` is worth `rate` units of the base currency from `since` (00:00 UTC) until the next rate."""
+    """One unit of `currency` equals `rate` units of the base currency from `since`, 00:00 UTC, until the next rate."""
 
     currency: str
     since: date
@@ -54,8 +57,8 @@ class SourceMapping:
         rates: rates into the base currency, by currency and date; the base currency needs none.
         time_zone: IANA name; the zone of timestamps that carry none.
         card_id_is: `number` when the log holds card numbers (they are tokenised at the door), `token` when it does not.
-        label_delay_s: the longest time, in seconds, after which a label is known; also a label's delay where the log has no
-            `label_time`.
+        label_delay_s: the longest time in seconds after which a label is known; also its delay where the log has
+            no `label_time`.
         amount_limit: amounts above this many major units of the base currency are absurd.
         bad_rows_limit: share of dead rows in the log above which the run stops.
         expected_median_amount: band, in major units of the base currency, in which the log's median amount lies.
@@ -83,9 +86,9 @@ class SourceMapping:
     @property
     def provided(self) -> frozenset[str]:
         """The canonical columns that a log of this source fills."""
-        return frozenset({*self.columns, *self.constants} - {"amount"} | {"amount_minor", "amount_base_minor", "currency"}) | (
-            frozenset({"label_time"}) if "is_fraud" in self.columns else frozenset()
-        )
+        return frozenset(
+            {*self.columns, *self.constants} - {"amount"} | {"amount_minor", "amount_base_minor", "currency"}
+        ) | (frozenset({"label_time"}) if "is_fraud" in self.columns else frozenset())
 
 
 def load(source: str) -> SourceMapping:
@@ -101,7 +104,9 @@ def load(source: str) -> SourceMapping:
         return parse(path.read_text(encoding="utf-8"), str(path))
     file = resources.files("schemas") / "sources" / f"{source}.yaml"
     if not file.is_file():
-        raise MappingError(f"source {source!r} is unknown; known: {', '.join(known())}, or give the path of a mapping (*.yaml)")
+        raise MappingError(
+            f"source {source!r} is unknown; known: {', '.join(known())}, or give the path of a mapping (*.yaml)"
+        )
     return parse(file.read_text(encoding="utf-8"), f"schemas/sources/{source}.yaml")
 
 
@@ -122,10 +127,14 @@ def parse(text: str, where: str) -> SourceMapping:
     except yaml.YAMLError as error:
         raise MappingError(f"{where} is not YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise MappingError(f"{where} holds {type(raw).__name__}, not a mapping of keys; see schemas/sources/simulated.yaml")
+        raise MappingError(
+            f"{where} holds {type(raw).__name__}, not a mapping of keys; see schemas/sources/simulated.yaml"
+        )
     unknown, missing = sorted(set(raw) - _KEYS), sorted(_KEYS - set(raw) - {"constants", "unused", "rates"})
     if unknown or missing:
-        raise MappingError(f"{where}: unknown keys {unknown}, missing keys {missing}; see schemas/sources/simulated.yaml")
+        raise MappingError(
+            f"{where}: unknown keys {unknown}, missing keys {missing}; see schemas/sources/simulated.yaml"
+        )
     try:
         return _mapping(raw, hashlib.sha256(text.encode()).hexdigest())
     except (ConfigurationError, MappingError) as error:
@@ -135,17 +144,27 @@ def parse(text: str, where: str) -> SourceMapping:
 
 
 def _mapping(raw: dict[str, Any], digest: str) -> SourceMapping:
-    columns = {str(name): str(column) for name, column in raw["columns"].items()}
-    constants = {str(name): str(value) for name, value in (raw.get("constants") or {}).items()}
-    for name in {*columns, *constants} - _MAPPED:
+    columns, constants = _texts("columns", raw["columns"]), _texts("constants", raw.get("constants") or {})
+    for name in sorted({*columns, *constants} - _MAPPED):
         raise MappingError(f"column {name!r} is not one of a transaction; known: {', '.join(sorted(_MAPPED))}")
     for name in set(columns) & set(constants):
         raise MappingError(f"{name!r} is both a column and a constant; keep one")
-    for name in _REQUIRED:
+    for name in constants:
+        if COLUMN[name].type != "string":
+            raise MappingError(f"constant {name!r} is not a text column; only such columns can be constants")
+    for name in MAPPED_ALWAYS:
         if name not in columns:
             raise MappingError(f"columns lack {name!r}; every log must name the column that holds it")
     if "currency" not in columns and "currency" not in constants:
         raise MappingError("nothing says the currency; map a column or give the constant")
+    if "label_time" in columns and "is_fraud" not in columns:
+        raise MappingError("label_time is mapped and is_fraud is not; a time without its label says nothing")
+    card_id_is = cast(Literal["number", "token"], _one_of("card_id_is", raw["card_id_is"], ("number", "token")))
+    twins = sorted(name for name, column in columns.items() if column == columns["card_id"] and name != "card_id")
+    if card_id_is == "number" and twins:
+        raise MappingError(
+            f"{', '.join(twins)} would hold card numbers in clear ({columns['card_id']!r}); map card_id alone"
+        )
     zone = str(raw["time_zone"])
     if zone not in zoneinfo.available_timezones():
         raise MappingError(f"time_zone {zone!r} is not an IANA name; write one such as UTC or Asia/Shanghai")
@@ -160,7 +179,7 @@ def _mapping(raw: dict[str, Any], digest: str) -> SourceMapping:
         base_currency=base,
         rates=_rates(raw.get("rates") or {}, base),
         time_zone=zone,
-        card_id_is=cast(Literal["number", "token"], _one_of("card_id_is", raw["card_id_is"], ("number", "token"))),
+        card_id_is=card_id_is,
         label_delay_s=seconds(str(raw["label_delay"])),
         amount_limit=float(raw["amount_limit"]),
         bad_rows_limit=float(raw["bad_rows_limit"]),
@@ -170,6 +189,10 @@ def _mapping(raw: dict[str, Any], digest: str) -> SourceMapping:
     )
     if not 0 <= mapping.bad_rows_limit <= 1:
         raise MappingError(f"bad_rows_limit {mapping.bad_rows_limit} is not a share between 0 and 1")
+    if not 0 < mapping.amount_limit <= MAX_AMOUNT:
+        raise MappingError(
+            f"amount_limit {mapping.amount_limit} is not between 0 and {MAX_AMOUNT:.0e}, where sums stay exact"
+        )
     constant = constants.get("currency")
     if constant is not None and constant != base and constant not in {rate.currency for rate in mapping.rates}:
         raise MappingError(f"currency {constant!r} has no rate into {base}; add it under rates")
@@ -184,10 +207,18 @@ def _rates(raw: dict[str, Any], base: str) -> tuple[Rate, ...]:
             raise MappingError(f"rates name the base currency {base}; its rate is 1 by definition")
         for since, rate in by_date.items():
             day = since if isinstance(since, date) else date.fromisoformat(str(since))
-            if not float(rate) > 0:
-                raise MappingError(f"rate of {currency} since {day} is {rate}; it must be above 0")
+            if not 0 < float(rate) < math.inf:
+                raise MappingError(f"rate of {currency} since {day} is {rate}; it must be a number above 0")
             rates.append(Rate(currency, day, float(rate)))
     return tuple(sorted(rates, key=lambda rate: (rate.currency, rate.since)))
+
+
+def _texts(key: str, raw: dict[str, Any]) -> dict[str, str]:
+    for name, value in raw.items():
+        # YAML reads NO, on and 1 as something else than text, and no name may change on the way.
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise MappingError(f"{key} has {name!r}: {value!r}, which YAML does not read as text; put it in quotes")
+    return dict(raw)
 
 
 def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from schemas.errors import ConfigurationError
 
 MIN_KEY_BYTES = 32
+_GROUPING = str.maketrans("", "", " -")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class CardKey:
             raise ConfigurationError(f"card key version {self.version} is below 1")
         if len(self.secret) < MIN_KEY_BYTES:
             raise ConfigurationError(
-                f"card key version {self.version} has {len(self.secret)} bytes; it needs at least {MIN_KEY_BYTES} random ones"
+                f"card key version {self.version} has {len(self.secret)} bytes; it needs {MIN_KEY_BYTES} random ones"
             )
 
     @property
@@ -40,8 +41,11 @@ class CardKey:
 
 
 def card_token(card_number: str, key: CardKey) -> str:
-    """The token of a card number: `k<version>_` and the URL-safe base64 of its HMAC-SHA-256, without padding."""
-    mac = hmac.new(key.secret, card_number.encode(), hashlib.sha256).digest()
+    """The token of a card number: `k<version>_` and the URL-safe base64 of its HMAC-SHA-256, without padding.
+
+    Spaces and hyphens, with which people group the digits, make no difference.
+    """
+    mac = hmac.new(key.secret, card_number.translate(_GROUPING).encode(), hashlib.sha256).digest()
     return f"k{key.version}_{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
 
 
@@ -55,7 +59,9 @@ def read_card_key(path: Path, version: int) -> CardKey:
         mode = path.stat().st_mode
         secret = path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"card key file {path} cannot be read ({error.strerror}); create it with 32 random bytes") from error
+        raise ConfigurationError(
+            f"card key file {path} cannot be read ({error.strerror}); create it with 32 random bytes"
+        ) from error
     if mode & 0o077:
         raise ConfigurationError(f"card key file {path} is open to others (mode {mode & 0o777:o}); run chmod 600 on it")
     return CardKey(version, secret)

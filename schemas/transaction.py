@@ -63,9 +63,9 @@ CALENDAR_COLUMNS: tuple[str, ...] = ("second_of_day", "second_of_week")
 
 def second_of_day(event_time_us: Micros) -> Micros:
     """Seconds since 00:00 UTC, in [0, 86400); for an int or an integer array alike."""
-    return event_time_us // SECOND_US % DAY_S  # type: ignore[operator,no-any-return]
+    return event_time_us // SECOND_US % DAY_S  # type: ignore[operator,return-value]
 
 
 def second_of_week(event_time_us: Micros) -> Micros:
     """Seconds since Monday 00:00 UTC, in [0, 604800); for an int or an integer array alike."""
-    return (event_time_us // SECOND_US + _EPOCH_SECOND_OF_WEEK) % WEEK_S  # type: ignore[operator,no-any-return]
+    return (event_time_us // SECOND_US + _EPOCH_SECOND_OF_WEEK) % WEEK_S  # type: ignore[operator,return-value]

@@ -1,0 +1,313 @@
+"""Reads a log file as a stream of chunks: the mapped columns as the format typed them, and where each row stands.
+
+A position is what a person needs to find the row again: the row, from 1, in Parquet; the line, from 1 and counting a
+header, in CSV and JSON lines.  There a record is one line: a damaged line costs itself and never its neighbours.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from components.ingest.log import CSV_ENDINGS, PARQUET_ENDINGS, unreadable
+from components.ingest.masking import mask
+from schemas.errors import LogColumnsError, LogError
+from schemas.sources import MAPPED_ALWAYS, SourceMapping
+
+PARQUET_ROWS = 1 << 17
+BLOCK_BYTES = 16 << 20
+_HEAD_BYTES = 1 << 16
+
+# Values of a column: an Arrow array of the type that the format gave, or a list where a JSON column mixes types.
+Values: TypeAlias = pa.Array | list[Any]
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """A line that cannot be taken apart: its number, what is wrong with it, and its text."""
+
+    position: int
+    problem: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some consecutive rows of one file.
+
+    Attributes:
+        positions: int64[rows], where each row stands in the file.
+        columns: name in the log to its values, `rows` long each.
+        malformed: the lines between these rows that could not be taken apart.
+        names: the columns that the file is known to have, read or not.
+    """
+
+    positions: np.ndarray
+    columns: dict[str, Values]
+    malformed: tuple[Malformed, ...]
+    names: frozenset[str]
+
+
+def read(file: Path, mapping: SourceMapping) -> Iterator[Chunk]:
+    """The chunks of one log file, with bounded memory.
+
+    Raises:
+        LogError: the file is empty, truncated, corrupt, or not of the format that its ending claims.
+        LogColumnsError: columns that the mapping reads are not in it.
+    """
+    name = file.name.lower()
+    reader = _parquet if name.endswith(PARQUET_ENDINGS) else _csv if name.endswith(CSV_ENDINGS) else _json_lines
+    rows = 0
+    try:
+        for chunk in reader(file, mapping):
+            rows += len(chunk.positions) + len(chunk.malformed)
+            yield chunk
+    except OSError as error:
+        raise unreadable(file, error) from error
+    if not rows:
+        raise LogError(f"transaction log {file} holds no rows; write it again or remove it")
+
+
+def _parquet(file: Path, mapping: SourceMapping) -> Iterator[Chunk]:
+    if not file.stat().st_size:
+        return
+    try:
+        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            names = parquet.schema_arrow.names
+            _check_columns(names, file, mapping)
+            first = 1
+            for batch in parquet.iter_batches(PARQUET_ROWS, columns=_needed(mapping)):
+                batch.validate(full=True)
+                columns = {name: batch.column(name) for name in batch.schema.names}
+                yield Chunk(np.arange(first, first + len(batch)), columns, (), frozenset(names))
+                first += len(batch)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise LogError(f"transaction log {file} is truncated, corrupt or not Parquet; write it again") from error
+
+
+def _csv(file: Path, mapping: SourceMapping) -> Iterator[Chunk]:
+    header: list[str] = []
+    for line, block in _line_blocks(file):
+        if not header:
+            head, _, block = block.partition(b"\n")
+            header, line = _csv_header(head, file), line + 1
+            _check_columns(header, file, mapping)
+        if block:
+            yield _csv_chunk(block, line, header, _needed(mapping))
+
+
+def _csv_header(head: bytes, file: Path) -> list[str]:
+    try:
+        return next(csv.reader([head.decode()], strict=True), [""])
+    except (UnicodeDecodeError, csv.Error):
+        raise LogError(f"transaction log {file} does not begin with a CSV header in UTF-8; write it again") from None
+
+
+def _csv_chunk(block: bytes, line: int, header: list[str], needed: list[str]) -> Chunk:
+    text = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(text == ord("\n"))
+    if not block.endswith(b"\n"):
+        ends = np.append(ends, len(block))
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    blank = (ends == starts) | ((ends == starts + 1) & (text[starts.clip(max=len(block) - 1)] == ord("\r")))
+
+    # Arrow's parser lets a stray quote swallow the lines that follow.  Without lone carriage returns it makes at most
+    # one row of a line, so that as many rows as lines means that none was swallowed; else each line is read alone.
+    table: pa.Table | None = None
+    bad: list[tuple[int, int, str]] = []
+    if block.count(b"\r") == block.count(b"\r\n"):
+        try:
+            table, bad = _csv_table(block, header, needed)
+        except pa.ArrowInvalid:
+            table = None
+    if table is None or len(table) + len(bad) != len(ends):
+        return _csv_line_by_line(block, line, header, needed)
+
+    well_formed = np.ones(len(ends), bool)
+    well_formed[[number - 1 for number, _, _ in bad]] = False
+    rows = ~blank[well_formed]
+    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+    if not rows.all():
+        columns = {name: values.filter(pa.array(rows)) for name, values in columns.items()}
+    malformed = tuple(
+        Malformed(line + number - 1, _csv_problem(fields, header), text)
+        for number, fields, text in bad
+        if not blank[number - 1]
+    )
+    return Chunk(line + np.flatnonzero(well_formed)[rows], columns, malformed, frozenset(header))
+
+
+def _csv_table(block: bytes, header: list[str], needed: list[str]) -> tuple[pa.Table, list[tuple[int, int, str]]]:
+    """All lines of a block as text columns, and (line from 1, number of fields, text) of those of another width."""
+    bad: list[tuple[int, int, str]] = []
+
+    def note(row: pyarrow.csv.InvalidRow) -> str:
+        bad.append((row.number, row.actual_columns, row.text))
+        return "skip"
+
+    table = pyarrow.csv.read_csv(
+        pa.BufferReader(block),
+        # One thread and one block: only then does Arrow number the rows that it skips.
+        read_options=pyarrow.csv.ReadOptions(column_names=header, use_threads=False, block_size=len(block) + 1),
+        parse_options=pyarrow.csv.ParseOptions(
+            newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=note
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(needed, pa.string()),
+            include_columns=needed,
+            strings_can_be_null=True,
+            null_values=[""],
+        ),
+    )
+    return table, bad
+
+
+def _csv_line_by_line(block: bytes, line: int, header: list[str], needed: list[str]) -> Chunk:
+    positions, rows, malformed = [], [], []
+    for number, raw in enumerate(block.removesuffix(b"\n").split(b"\n"), line):
+        raw = raw.removesuffix(b"\r")
+        if not raw:
+            continue
+        try:
+            fields = next(csv.reader([raw.decode()], strict=True))
+            problem = None if len(fields) == len(header) else _csv_problem(len(fields), header)
+        except UnicodeDecodeError:
+            problem = "is not UTF-8 text"
+        except csv.Error:
+            problem = "has a stray quote or control character, or a field without end"
+        if problem:
+            malformed.append(Malformed(number, problem, raw.decode(errors="backslashreplace")))
+        else:
+            positions.append(number)
+            rows.append(fields)
+    index = {name: header.index(name) for name in needed}
+    columns: dict[str, Values] = {
+        name: pa.array([row[at] or None for row in rows], pa.string()) for name, at in index.items()
+    }
+    return Chunk(np.array(positions, np.int64), columns, tuple(malformed), frozenset(header))
+
+
+def _csv_problem(fields: int, header: list[str]) -> str:
+    return f"has {fields} fields where the header has {len(header)}"
+
+
+def _json_lines(file: Path, mapping: SourceMapping) -> Iterator[Chunk]:
+    seen: set[str] = set()
+    lines = 0
+    required = {mapping.columns[name] for name in MAPPED_ALWAYS}
+    needed = _needed(mapping)
+    for line, block in _line_blocks(file):
+        positions, rows, malformed = [], [], []
+        for number, raw in enumerate(block.removesuffix(b"\n").split(b"\n"), line):
+            if not raw.strip():
+                continue
+            try:
+                row = orjson.loads(raw)
+            except orjson.JSONDecodeError:
+                row = None
+            if type(row) is dict:
+                positions.append(number)
+                rows.append(row)
+                if not row.keys() <= seen:
+                    seen |= row.keys()
+            else:
+                malformed.append(Malformed(number, "is not a JSON object", raw.decode(errors="backslashreplace")))
+        lines += len(rows) + len(malformed)
+        # A key that no line has by the end of the first block is not late, it is misnamed, if every row must have it.
+        if seen and not required <= seen:
+            _check_columns(seen, file, mapping)
+        columns = {name: _json_column([row.get(name) for row in rows]) for name in needed}
+        yield Chunk(np.array(positions, np.int64), columns, tuple(malformed), frozenset(seen))
+    if lines and not seen:
+        raise LogError(
+            f"transaction log {file} is not JSON lines: none of its {lines:,} lines is an object; write it again"
+        )
+    if lines:
+        _check_columns(seen, file, mapping)
+
+
+_ARROW_TYPES: tuple[set[type], ...] = ({str}, {int}, {float}, {int, float}, {bool}, set())
+
+
+def _json_column(values: list[Any]) -> Values:
+    if set(map(type, values)) - {type(None)} in _ARROW_TYPES:
+        try:
+            return pa.array(values)
+        except (pa.ArrowException, OverflowError):
+            return values  # an integer that neither int64 nor float64 holds
+    return values
+
+
+def _line_blocks(file: Path) -> Iterator[tuple[int, bytes]]:
+    """Blocks of whole lines, each with the number of its first line; decompressed, without a byte order mark."""
+    line, carry = 1, b""
+    try:
+        with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
+            first = True
+            while data := stream.read(BLOCK_BYTES):
+                if first:
+                    _refuse_binary(data[:_HEAD_BYTES], file)
+                    data, first = data.removeprefix(b"\xef\xbb\xbf"), False
+                data = carry + data
+                cut = data.rfind(b"\n") + 1
+                if not cut and len(data) > BLOCK_BYTES:
+                    raise LogError(
+                        f"transaction log {file} has no line end in {len(data):,} bytes after line {line}; is it text?"
+                    )
+                if cut:
+                    yield line, data[:cut]
+                    line += data.count(b"\n", 0, cut)
+                carry = data[cut:]
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise LogError(f"transaction log {file} is truncated, corrupt or not gzip; write it again") from error
+    if carry:
+        yield line, carry
+
+
+def _refuse_binary(head: bytes, file: Path) -> None:
+    if b"\0" in head:
+        raise LogError(
+            f"transaction log {file} is binary, not text in UTF-8; write it again or give it its proper ending"
+        )
+
+
+def _needed(mapping: SourceMapping) -> list[str]:
+    return list(dict.fromkeys(mapping.columns.values()))
+
+
+def _check_columns(names: Iterable[str], file: Path, mapping: SourceMapping) -> None:
+    # A file without its header line offers the first row's values as names.
+    present = sorted(mask(name) if mapping.card_id_is == "number" else name for name in names)
+    lost = [
+        f"{column!r} (for {name}{_hint(column, present)})"
+        for name, column in mapping.columns.items()
+        if column not in present
+    ]
+    if lost:
+        raise LogColumnsError(
+            f"transaction log {file} lacks columns that source {mapping.source} maps: {', '.join(lost)}; "
+            f"it has {', '.join(present)}; rename them in the log or in the mapping"
+        )
+    twice = sorted({column for column in _needed(mapping) if present.count(column) > 1})
+    if twice:
+        raise LogError(f"transaction log {file} has more than one column named {', '.join(twice)}; keep one of each")
+
+
+def _hint(column: str, present: list[str]) -> str:
+    by_fold = {name.casefold(): name for name in present}
+    close = difflib.get_close_matches(column.casefold(), by_fold, n=1)
+    return f", perhaps now {by_fold[close[0]]!r}" if close else ""
