@@ -83,7 +83,7 @@ def own_columns(batch: pa.RecordBatch, spec: FeatureSpec, carry: tuple[str, ...]
         table = compute_features(pa.Table.from_batches([batch]), spec)
         for name in carry:
             table = table.append_column(batch.schema.field(name), batch[name])
-        yield _digest(batch), _pack(table)
+        yield batch_name(batch), _pack(table)
 
 
 def split(batch: pa.RecordBatch, column: str, spec: FeatureSpec, partitions: int) -> Iterator[tuple[int, Piece]]:
@@ -93,7 +93,7 @@ def split(batch: pa.RecordBatch, column: str, spec: FeatureSpec, partitions: int
     needed = sorted(needed_columns(spec))
     table = pa.Table.from_batches([batch]).select(needed).append_column(_ROW, pa.array(np.arange(batch.num_rows)))
     partition = _partition(batch[column], partitions)
-    digest = _digest(batch)
+    digest = batch_name(batch)
     for number in np.unique(partition[partition >= 0]):
         yield int(number), (digest, _pack(table.take(pa.array(np.flatnonzero(partition == number)))))
 
@@ -156,8 +156,8 @@ def _partition(keys: pa.Array, partitions: int) -> np.ndarray:
     return np.append(hashed.astype(np.int64), -1)[codes]
 
 
-def _digest(batch: pa.RecordBatch) -> bytes:
-    """Names a batch by its transaction ids: unlike a random name, it stays when a runner computes the batch twice."""
+def batch_name(batch: pa.RecordBatch) -> bytes:
+    """A digest of a batch's transaction ids: unlike a random name, it stays when a runner computes the batch twice."""
     return hashlib.sha256(_pack(pa.Table.from_batches([batch.select(["transaction_id"])]))).digest()
 
 

@@ -22,7 +22,7 @@ class Difference:
     Attributes:
         largest: the largest absolute difference of two numbers that are there in both tables; 0 for text.
         disagreements: rows in which the values are not equal by the feature's measure.
-        example: transaction id of the first such row in order of ids, None without one.
+        example: transaction id of the first table's first such row, None without one.
     """
 
     largest: float
@@ -64,36 +64,41 @@ def compare(first: pa.Table, second: pa.Table) -> Comparison:
     Raises:
         ArtifactError: a table has no `transaction_id`, or one twice.
     """
-    first, second = _by_id(first, "first"), _by_id(second, "second")
-    in_both = pc.is_in(first["transaction_id"], value_set=second["transaction_id"])
-    matched_first = first.filter(in_both)
-    matched_second = second.filter(pc.is_in(second["transaction_id"], value_set=first["transaction_id"]))
+    for table, which in ((first, "first"), (second, "second")):
+        _check_ids(table, which)
+    place = pc.index_in(first["transaction_id"], value_set=second["transaction_id"])
+    matched_first = first.combine_chunks().filter(pc.is_valid(place))
+    matched_second = second.combine_chunks().take(pc.drop_null(place))
     ids = matched_first["transaction_id"]
-    fields = {f"{field.name} ({field.type})" for field in first.schema}
-    other_fields = {f"{field.name} ({field.type})" for field in second.schema}
+    fields = {field.name: _described(field) for field in first.schema}
+    other_fields = {field.name: _described(field) for field in second.schema}
     return Comparison(
         rows=len(ids),
         only_first=first.num_rows - len(ids),
         only_second=second.num_rows - len(ids),
-        columns_only_in_one=tuple(sorted(fields ^ other_fields)),
+        columns_only_in_one=tuple(sorted(set(fields.values()) ^ set(other_fields.values()))),
         features={
-            field.name: _difference(matched_first[field.name], matched_second[field.name], ids)
-            for field in first.schema
-            if field.name != "transaction_id" and f"{field.name} ({field.type})" in other_fields
+            name: _difference(matched_first[name], matched_second[name], ids)
+            for name, described in fields.items()
+            if name != "transaction_id" and described == other_fields.get(name)
         },
     )
 
 
-def _by_id(table: pa.Table, which: str) -> pa.Table:
+def _check_ids(table: pa.Table, which: str) -> None:
     if "transaction_id" not in table.column_names:
-        raise ArtifactError(
-            f"the {which} table has no column transaction_id but {table.column_names}; compare feature tables"
-        )
-    ordered = table.sort_by("transaction_id").combine_chunks()
-    ids = ordered["transaction_id"]
-    if len(repeated := ids[1:].filter(pc.equal(ids[1:], ids[: max(0, len(ids) - 1)]))):
-        raise ArtifactError(f"the {which} table has transaction_id {repeated[0]} twice; ids must be unique")
-    return ordered
+        raise ArtifactError(f"the {which} table has no column transaction_id but {table.column_names}; give features")
+    ids = table["transaction_id"]
+    if len(ids) > pc.count_distinct(ids, mode="all").as_py():
+        repeated = next(count["values"] for count in pc.value_counts(ids).to_pylist() if count["counts"] > 1)
+        raise ArtifactError(f"the {which} table has transaction {repeated!r} more than once; ids must be unique")
+
+
+def _described(field: pa.Field) -> str:
+    """Name and type; Parquet renames the values of a list, which is no difference."""
+    if pa.types.is_fixed_size_list(field.type):
+        return f"{field.name} ({field.type.value_type}[{field.type.list_size}])"
+    return f"{field.name} ({field.type})"
 
 
 def _difference(first: pa.ChunkedArray, second: pa.ChunkedArray, ids: pa.ChunkedArray) -> Difference:

@@ -1,0 +1,139 @@
+"""The features of a whole log through Beam: a file of transactions in, a file in event-time order out; or tables."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from components.features.beam import PARTITIONS, ComputeFeatures, batch_name
+from components.features.engine import event_order, needed_columns
+from schemas.errors import LogError
+from schemas.features import FeatureSpec
+
+# Named in full because Beam would choose Prism, a process of its own, where it can.
+IN_MEMORY = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
+BATCH_ROWS = 65_536
+_ORDER = ["event_time", "transaction_id"]
+
+
+def build_feature_table(
+    transactions: Path,
+    out: Path,
+    spec: FeatureSpec,
+    carry: Sequence[str] = (),
+    beam_args: Sequence[str] = IN_MEMORY,
+    partitions: int = PARTITIONS,
+) -> int:
+    """Writes the features of a file of transactions, in event-time order, and returns how many rows there are.
+
+    Args:
+        transactions: Parquet with canonical columns, by (event_time, transaction_id) as ingest leaves them.
+        out: Parquet with the columns of `ComputeFeatures`; replaced in one step when it is complete.
+        spec: what to compute.
+        carry: columns of the transactions to keep behind the features.
+        beam_args: options of the Beam pipeline; its workers must see both files' folders.
+        partitions: as of `ComputeFeatures`.
+
+    Raises:
+        LogError: the file has no rows, or they are not in order.
+    """
+    columns = sorted(needed_columns(spec) | set(carry))
+    check_order(transactions)
+    row_groups = [(str(transactions), number) for number in range(pq.read_metadata(transactions).num_row_groups)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        parts, whole = Path(folder) / "parts", Path(folder) / "whole.parquet"
+        parts.mkdir()
+        with beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline:
+            _ = (
+                pipeline
+                | "Row groups" >> beam.Create(row_groups)
+                | "Spread" >> beam.Reshuffle()
+                | "Read" >> beam.FlatMap(read_batches, columns)
+                | "Compute features" >> ComputeFeatures(spec, tuple(carry), partitions)
+                | "Write parts" >> beam.Map(write_part, str(parts))
+            )
+        rows = _concatenate(list(parts.glob("*.parquet")), whole)
+        os.replace(whole, out)
+    return rows
+
+
+def features_on_beam(
+    transactions: pa.Table, spec: FeatureSpec, carry: Sequence[str] = (), beam_args: Sequence[str] = IN_MEMORY
+) -> pa.Table:
+    """The features of a table of transactions in any order, as a table in order of (event_time, transaction_id).
+
+    Raises:
+        LogError: the table has no rows.
+    """
+    order = event_order(transactions)
+    in_order = bool((order[:-1] < order[1:]).all())
+    with tempfile.TemporaryDirectory(prefix="features.") as folder:
+        log, features = Path(folder) / "transactions.parquet", Path(folder) / "features.parquet"
+        pq.write_table(transactions if in_order else transactions.take(pa.array(order)), log, row_group_size=BATCH_ROWS)
+        build_feature_table(log, features, spec, carry, beam_args)
+        return pq.read_table(features)
+
+
+def check_order(transactions: Path) -> None:
+    """Checks that a Parquet file has transactions and that they are in order of (event_time, transaction_id).
+
+    Raises:
+        LogError: there are none, or names the first that is out of order.
+    """
+    last: pa.Table | None = None
+    for batch in pq.ParquetFile(transactions).iter_batches(columns=_ORDER):
+        rows = pa.Table.from_batches([batch])
+        table = rows if last is None else pa.concat_tables([last, rows])
+        misplaced = np.flatnonzero(event_order(table) != np.arange(table.num_rows))
+        if misplaced.size:
+            found = table["transaction_id"][int(misplaced[0])]
+            raise LogError(f"{transactions}: transaction {found} is out of order; sort by event_time, transaction_id")
+        last = table.slice(table.num_rows - 1)
+    if last is None:
+        raise LogError(f"{transactions} has no transactions, so there is nothing to compute; give a log that has some")
+
+
+def read_batches(row_group: tuple[str, int], columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """A row group in batches of up to `BATCH_ROWS` rows that own their buffers and so travel without others' rows."""
+    path, number = row_group
+    for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, row_groups=[number], columns=columns):
+        yield batch.take(pa.array(np.arange(batch.num_rows)))
+
+
+def write_part(batch: pa.RecordBatch, folder: str) -> None:
+    """Writes one batch in one step, under the name of its ids, so that a repeated attempt changes nothing."""
+    name = batch_name(batch).hex()
+    unfinished = Path(folder) / f"{name}.{os.getpid()}.unfinished"
+    _write([pa.Table.from_batches([batch])], batch.schema, unfinished)
+    os.replace(unfinished, Path(folder) / f"{name}.parquet")
+
+
+def _concatenate(parts: list[Path], whole: Path) -> int:
+    """Writes batches, each in order and none overlapping another, as one file in order, one in memory at a time."""
+
+    def begin(part: Path) -> tuple[int, bytes]:
+        first = next(pq.ParquetFile(part).iter_batches(1, columns=_ORDER))
+        return first["event_time"].cast(pa.int64())[0].as_py(), first["transaction_id"][0].as_py().encode()
+
+    return _write((pq.read_table(part) for part in sorted(parts, key=begin)), pq.read_schema(parts[0]), whole)
+
+
+def _write(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> int:
+    """Writes tables one after the other and returns their rows."""
+    # Dictionaries pay for repeated texts; for measured numbers they only cost time.
+    texts = [field.name for field in schema if pa.types.is_string(field.type) and field.name != "transaction_id"]
+    rows = 0
+    with pq.ParquetWriter(path, schema, use_dictionary=texts) as writer:
+        for table in tables:
+            writer.write_table(table)
+            rows += table.num_rows
+    return rows
