@@ -15,6 +15,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -165,24 +166,26 @@ def log_aggregates(transactions: pa.Table, mapping: SourceMapping) -> dict[str, 
 
 
 def load_suite(name: str, mapping: SourceMapping) -> Suite:
-    """The suite of `schemas/expectations/<name>.yaml`, its placeholders filled from the mapping.
+    """The suite of `schemas/expectations/<name>.yaml`, its placeholders filled from the mapping."""
+    text = (resources.files("schemas") / "expectations" / f"{name}.yaml").read_text(encoding="utf-8")
+    return parse_suite(text, mapping, f"schemas/expectations/{name}.yaml")
+
+
+def parse_suite(text: str, mapping: SourceMapping, where: str) -> Suite:
+    """Reads a suite from YAML text; `where` names it in errors.
 
     Raises:
         ConfigurationError: an entry lacks its type or message, names an unknown placeholder, or an unknown aggregate.
     """
-    where = f"schemas/expectations/{name}.yaml"
-    raw = yaml.safe_load((resources.files("schemas") / "expectations" / f"{name}.yaml").read_text(encoding="utf-8"))
+    raw = yaml.safe_load(text)
     known = _placeholders(mapping)
-    suite = Suite(
-        str(raw["suite"]),
-        *(tuple(_entry(entry, known, where) for entry in raw.get(part, ())) for part in ("log", "rows")),
-    )
-    for column in (column for expectation in suite.log for column in expectation.columns):
+    log, rows = (tuple(_entry(entry, known, where) for entry in raw.get(part, ())) for part in ("log", "rows"))
+    for column in (column for expectation in log for column in expectation.columns):
         if column not in LOG_AGGREGATES:
             raise ConfigurationError(
                 f"{where}: {column!r} is not an aggregate of the log; known: {', '.join(LOG_AGGREGATES)}"
             )
-    return suite
+    return Suite(str(raw["suite"]), log, rows)
 
 
 def _placeholders(mapping: SourceMapping) -> dict[str, Any]:
@@ -204,12 +207,15 @@ def _placeholders(mapping: SourceMapping) -> dict[str, Any]:
 def _entry(raw: Mapping[str, Any], known: Mapping[str, Any], where: str) -> Expectation:
     try:
         arguments = {key: _filled(value, known) for key, value in raw.items() if key not in ("type", "message")}
+        if "column_A" in arguments:
+            # Missing values satisfy a relation; Great Expectations by itself lets only a pair of them do so.
+            arguments.setdefault("ignore_row_if", "either_value_is_missing")
         message = Template(raw["message"]).substitute(
             {key: _text(value) for key, value in known.items()}, observed="$observed"
         )
         return Expectation(raw["type"], arguments, message)
     except (KeyError, ValueError) as error:
-        raise ConfigurationError(f"{where}: entry {dict(raw)} lacks, or knows no value for, {error}") from error
+        raise ConfigurationError(f"{where}: {error} is neither given nor known in the entry {dict(raw)}") from error
 
 
 def _filled(value: Any, known: Mapping[str, Any]) -> Any:
@@ -320,7 +326,7 @@ def _limit(expectation: Expectation) -> str:
 def _plain(value: Any) -> float | str | None:
     if value is None or isinstance(value, str):
         return value
-    return str(value.isoformat()) if isinstance(value, datetime) else float(value)
+    return str(pd.Timestamp(value).isoformat()) if isinstance(value, datetime | np.datetime64) else float(value)
 
 
 def _text(value: Any) -> str:

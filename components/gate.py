@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
@@ -105,4 +105,4 @@ def _plain(value: Measured) -> Measured:
     if value is None or isinstance(value, str):
         return value
     number = float(value)
-    return number if math.isfinite(number) else cast(str, str(number))
+    return number if math.isfinite(number) else str(number)

@@ -21,7 +21,8 @@ def declared_schema() -> schema_pb2.Schema:
         ArtifactError: the file is not a schema.
     """
     try:
-        return text_format.Parse((resources.files("schemas") / CURATED).read_text(encoding="utf-8"), schema_pb2.Schema())
+        text = (resources.files("schemas") / CURATED).read_text(encoding="utf-8")
+        return text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
         raise ArtifactError(f"schemas/{CURATED} is not a schema in text format: {error}; mend that line") from error
 

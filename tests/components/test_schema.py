@@ -1,0 +1,141 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from components.examples import to_examples
+from components.gate import anomaly_reasons
+from components.schema import curated_schema, declared_schema
+from schemas.currency import MINOR_UNIT_DECIMALS
+from schemas.errors import DeclarationError
+from schemas.features import DAY, FEATURES, PROBE, ROW_INPUTS, Feature, RowInput, specify
+from schemas.sources import known, load
+from schemas.transaction import LABEL
+
+ROWS = 200
+DECLARED: tuple[RowInput | Feature, ...] = (*ROW_INPUTS, *FEATURES)
+CURATED = {feature.name: feature for feature in declared_schema().feature}
+SIMULATED = specify(load("simulated").provided)
+
+
+def is_never_missing(declaration):
+    counts = getattr(declaration, "aggregate", None) in ("count", "distinct", "fraud_count")
+    return declaration in ROW_INPUTS or (counts and declaration.key != "device")
+
+
+def test_the_curated_schema_holds_every_declared_input_and_the_label_and_nothing_else():
+    assert [name for name in (*(i.name for i in DECLARED), LABEL) if name not in CURATED] == [], "describe these"
+    assert [name for name in CURATED if name not in {*(i.name for i in DECLARED), LABEL}] == [], "remove these"
+    assert len(declared_schema().feature) == len(CURATED), "a feature is described twice"
+
+
+@pytest.mark.parametrize("declaration", DECLARED, ids=lambda declaration: declaration.name)
+def test_a_declared_input_has_its_type_its_width_and_its_bounds(declaration):
+    feature = CURATED[declaration.name]
+    assert feature.type == (schema_pb2.BYTES if declaration.is_text else schema_pb2.FLOAT)
+    assert feature.HasField("shape")
+    assert [dim.size for dim in feature.shape.dim] == ([declaration.width] if declaration.width > 1 else [])
+    assert feature.presence.min_fraction == 1
+    if not declaration.is_text:
+        domain = feature.float_domain
+        assert domain.disallow_inf and domain.HasField("min") and domain.min == 0
+        assert domain.disallow_nan == is_never_missing(declaration)
+        assert getattr(declaration, "cap", None) in (None, domain.max)
+
+
+def test_currencies_are_those_of_iso_4217_or_not_said():
+    (domain,) = (d for d in declared_schema().string_domain if d.name == CURATED["currency"].domain)
+    assert sorted(domain.value) == sorted(["", *MINOR_UNIT_DECIMALS])
+
+
+@pytest.mark.parametrize("source", known())
+def test_a_sources_schema_has_its_inputs_in_their_order_and_then_the_label(source):
+    spec = specify(load(source).provided)
+    assert [feature.name for feature in curated_schema(spec).feature] == [*(i.name for i in spec.inputs), LABEL]
+
+
+def test_an_input_that_nobody_curated_is_an_error_that_names_it():
+    spec = specify(load("simulated").provided, (Feature("merchant", "count", DAY, where=PROBE),))
+    with pytest.raises(DeclarationError, match="merchant_id_probe_count_24h"):
+        curated_schema(spec)
+
+
+def genuine_features():
+    """Rows that are plain but possible: whatever may be missing is missing in every other row."""
+    columns = {}
+    for i in SIMULATED.inputs:
+        if i.is_text:
+            columns[i.name] = pa.array((["EUR", ""] if i.name == "currency" else ["a", ""]) * (ROWS // 2))
+            continue
+        values = np.ones((ROWS, i.width), np.float32)
+        if not is_never_missing(i):
+            values[::2] = np.nan
+        flat = pa.array(values.ravel())
+        columns[i.name] = pa.FixedSizeListArray.from_arrays(flat, i.width) if i.width > 1 else flat
+    columns[LABEL] = pa.array([True, False] * (ROWS // 2))
+    return pa.table(columns)
+
+
+def with_value(table, name, value):
+    values = table[name].to_pylist()
+    values[3] = value
+    return table.set_column(table.column_names.index(name), name, pa.array(values, table[name].type))
+
+
+def anomalies_of(examples, environment="TRAINING"):
+    # Ten seconds to import, which the tests of the file itself do without.
+    import tensorflow_data_validation as tfdv
+    from tensorflow_data_validation.statistics import stats_impl
+
+    schema = curated_schema(SIMULATED)
+    batch = examples.combine_chunks().to_batches()[0]
+    statistics = stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions(schema=schema))
+    return {r.subject: r for r in anomaly_reasons(tfdv.validate_statistics(statistics, schema, environment))}
+
+
+def test_tfdv_finds_nothing_in_genuine_examples():
+    assert anomalies_of(to_examples(genuine_features(), SIMULATED)) == {}
+
+
+def test_only_the_serving_environment_does_without_the_label():
+    unlabelled = to_examples(genuine_features(), SIMULATED).drop_columns([LABEL])
+    assert anomalies_of(unlabelled, "SERVING") == {}
+    assert anomalies_of(unlabelled, "TRAINING").keys() == {LABEL}
+
+
+# TFDV takes the mean over the infinite value too.
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_tfdv_stops_on_each_value_that_cannot_be_and_names_its_feature():
+    recent = "card_id_amount_base_minor_recent_5"
+    faults = {
+        "amount_base_minor": -1.0,
+        "second_of_week": 604_800.0,
+        "currency": "XXX",
+        "card_id_count_1h": float("nan"),
+        "card_id_fraud_count_30d": float("inf"),
+        "card_id_merchant_id_distinct_24h": 17.0,
+        "card_id_distance_km_since_last": 20_100.0,
+        "device_id_fraud_rate_30d": 1.5,
+        recent: [1.0, -1.0, 1.0, 1.0, 1.0],
+    }
+    features = genuine_features()
+    for name, value in faults.items():
+        features = with_value(features, name, value)
+    anomalies = anomalies_of(to_examples(features, SIMULATED))
+    assert anomalies.keys() == faults.keys()
+    assert {reason.severity for reason in anomalies.values()} == {"stop"}
+
+
+def test_a_dropped_column_is_named():
+    examples = to_examples(genuine_features(), SIMULATED).drop_columns(["channel"])
+    assert anomalies_of(examples).keys() == {"channel"}
+
+
+def test_transform_reads_every_input_as_a_dense_tensor():
+    from tfx_bsl.tfxio import tensor_adapter, tensor_representation_util
+
+    batch = to_examples(genuine_features(), SIMULATED).combine_chunks().to_batches()[0]
+    representations = tensor_representation_util.InferTensorRepresentationsFromSchema(curated_schema(SIMULATED))
+    adapter = tensor_adapter.TensorAdapter(tensor_adapter.TensorAdapterConfig(batch.schema, representations))
+    shapes = {name: tuple(tensor.shape) for name, tensor in adapter.ToBatchTensors(batch).items()}
+    assert shapes == {i.name: (ROWS, i.width) if i.width > 1 else (ROWS,) for i in SIMULATED.inputs} | {LABEL: (ROWS,)}
