@@ -10,6 +10,7 @@ from pipelines import console
 
 # verb -> (module that holds its click command as `command`, the line that `fraudops --help` shows).
 VERBS: dict[str, tuple[str, str]] = {
+    "features": ("pipelines.commands.features", "Compute the features of a log; compare two results."),
     "doctor": ("pipelines.commands.doctor", "Say what is installed, missing or mismatched."),
 }
 

@@ -1,0 +1,111 @@
+"""`fraudops features`: computes the features of a log, and compares two results."""
+
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipelines import console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from components.features.compare import Comparison
+
+
+@click.group()
+def command() -> None:
+    """Compute the declared features of a log, or compare two results."""
+
+
+@command.command()
+@click.option("--source", required=True, help="Name of the log's mapping, or the path of one (*.yaml).")
+@click.option("--log", type=click.Path(path_type=Path), required=True, help="The transaction log, a file or a folder.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The Parquet file to write."
+)
+@console.workspace_option
+@console.json_option
+def build(source: str, log: Path, out: Path, workspace: Path) -> console.Reply:
+    """Write the features of every transaction of a log, in event-time order."""
+    import pyarrow.parquet as pq
+
+    from components.features import build_feature_table
+    from components.ingest import excess, ingest
+    from pipelines.workspace import Workspace
+    from schemas import sources
+    from schemas.features import specify
+
+    began = time.monotonic()
+    mapping = sources.load(source)
+    spec = specify(mapping.provided)
+    key = Workspace.at(workspace).card_key() if mapping.card_id_is == "number" else None
+    console.say(f"reading {log}")
+    result = ingest(log, mapping, key)
+    if reason := excess(result.report, mapping):
+        return console.Reply({"rows": 0, "reason": reason}, human=reason, passed=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        transactions = Path(folder) / "transactions.parquet"
+        pq.write_table(result.transactions, transactions)
+        read = result.report.read
+        del result
+        console.say(
+            f"computing {len(spec.features)} features; {source} lacks columns for: {', '.join(spec.left_out) or '-'}"
+        )
+        rows = build_feature_table(transactions, out, spec)
+    fields = {
+        "rows": rows,
+        "features": len(spec.features),
+        "seconds": time.monotonic() - began,
+        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    bad = read - rows
+    return console.Reply(fields, human=f"{len(spec.features)} features of {rows:,} rows in {out} ({bad:,} bad rows)")
+
+
+@command.command()
+@click.argument("first", type=click.Path(path_type=Path, dir_okay=False), metavar="A")
+@click.argument("second", type=click.Path(path_type=Path, dir_okay=False), metavar="B")
+@console.json_option
+def compare(first: Path, second: Path) -> console.Reply:
+    """Compare two feature files by transaction; exit 1 where they disagree or share no row."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from components.features.compare import compare as compare_tables
+    from schemas.errors import ArtifactError
+
+    def read(path: Path) -> pa.Table:
+        try:
+            return pq.read_table(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ArtifactError(f"{path} cannot be read as Parquet ({error}); give a file of features") from error
+
+    found = compare_tables(read(first), read(second))
+    fields = {
+        "rows": found.rows,
+        "only_in_first": found.only_first,
+        "only_in_second": found.only_second,
+        "columns_only_in_one": found.columns_only_in_one,
+        "largest_difference": {name: feature.largest for name, feature in found.features.items()},
+        "disagreements": {name: f.disagreements for name, f in found.features.items() if f.disagreements},
+    }
+    return console.Reply(fields, human=_rendered(found), passed=found.agree)
+
+
+def _rendered(found: "Comparison") -> "RenderableType":
+    from rich.console import Group
+    from rich.table import Table
+
+    lines = [f"{found.rows:,} rows in both, {found.only_first:,} only in A, {found.only_second:,} only in B"]
+    lines += [f"only in one of them: {column}" for column in found.columns_only_in_one]
+    apart = Table("feature", "largest difference", "rows that disagree", "such as", box=None)
+    for name, feature in found.features.items():
+        if feature.largest or feature.disagreements:
+            apart.add_row(name, f"{feature.largest:g}", f"{feature.disagreements:,}", feature.example or "-")
+    verdict = "they agree" if found.agree else "they disagree"
+    return Group(*lines, *([apart] if apart.row_count else []), verdict)
