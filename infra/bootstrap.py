@@ -19,6 +19,7 @@ for each other.
 
 from __future__ import annotations
 
+import abc
 import argparse
 import configparser
 import contextlib
@@ -255,66 +256,86 @@ def examine(project: Project) -> Condition:
     )
 
 
-class Uv:
+@dataclass(frozen=True)
+class Installer(abc.ABC):
+    """The commands that make and fill the environment of a project."""
+
+    project: Project
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """What people call it."""
+
+    @abc.abstractmethod
+    def create(self, python: str) -> list[str]:
+        """The command that makes the environment with an interpreter."""
+
+    @abc.abstractmethod
+    def prepare(self) -> list[str]:
+        """The command that has to come before the others in this environment; empty where none has to."""
+
+    @abc.abstractmethod
+    def install(self, *what: str, cached: bool = True) -> list[str]:
+        """The command that installs what is named and nothing that it depends on, with the build tools that are there.
+
+        cached: whether files may come from the installer's cache.
+        """
+
+    @abc.abstractmethod
+    def uninstall(self, names: Sequence[str]) -> list[str]:
+        """The command that removes distributions."""
+
+    @abc.abstractmethod
+    def shown(self, line: str) -> str | None:
+        """What to show of a line that the installer prints, if anything."""
+
+
+class Uv(Installer):
     """Installs with uv."""
 
     name = "uv"
 
-    def __init__(self, project: Project) -> None:
-        self.project = project
-
     def create(self, python: str) -> list[str]:
-        """The command that makes the environment."""
         return ["uv", "venv", "--python", python, str(self.project.venv)]
 
     def prepare(self) -> list[str]:
-        """The command that has to come before the others in this environment, if any."""
         return []
 
-    def install(self, requirements: Path) -> list[str]:
-        """The command that installs a file of hashed requirements, all of them and only them."""
-        return self._pip("install", "--no-deps", "--require-hashes", "--no-build-isolation", "-r", str(requirements))
-
-    def install_project(self) -> list[str]:
-        """The command that installs the project."""
-        return self._pip("install", "--no-deps", "--no-build-isolation", "-e", str(self.project.root))
+    def install(self, *what: str, cached: bool = True) -> list[str]:
+        options = ["--no-deps", "--no-build-isolation", *([] if cached else ["--no-cache"])]
+        return ["uv", "pip", "install", "--python", str(self.project.python), *options, *what]
 
     def uninstall(self, names: Sequence[str]) -> list[str]:
-        """The command that removes distributions."""
-        return self._pip("uninstall", *names)
+        return ["uv", "pip", "uninstall", "--python", str(self.project.python), *names]
 
     def shown(self, line: str) -> str | None:
-        """What to show of a line that the installer prints."""
-        return None if line.startswith((" + ", " - ", " ~ ")) else line
-
-    def _pip(self, verb: str, *arguments: str) -> list[str]:
-        return ["uv", "pip", verb, "--python", str(self.project.python), *arguments]
+        return None if line.startswith((" + ", " - ", " ~ ", "Activate with")) else line
 
 
-class Pip(Uv):
-    """Installs with the pip that Python brings."""
+class Pip(Installer):
+    """Installs with the pip that Python brings, whose cache holds archives and no files that are in use."""
 
     name = "pip"
 
     def create(self, python: str) -> list[str]:
-        """The command that makes the environment."""
         return [python, "-I", "-m", "venv", "--without-pip", str(self.project.venv)]
 
     def prepare(self) -> list[str]:
-        """The command that brings pip where the environment has none, as one that uv made."""
         return [] if (self.project.site / "pip").is_dir() else [str(self.project.python), "-I", "-m", "ensurepip"]
 
+    def install(self, *what: str, cached: bool = True) -> list[str]:
+        return [str(self.project.python), "-I", "-m", "pip", "install", "--no-deps", "--no-build-isolation", *what]
+
+    def uninstall(self, names: Sequence[str]) -> list[str]:
+        return [str(self.project.python), "-I", "-m", "pip", "uninstall", "--yes", *names]
+
     def shown(self, line: str) -> str | None:
-        """What to show of a line that the installer prints."""
         match = re.match(r"Collecting [^ ]+|Building wheels?|Installing collected packages", line)
         return match[0] if match else None
 
-    def _pip(self, verb: str, *arguments: str) -> list[str]:
-        yes = ["--yes"] if verb == "uninstall" else []
-        return [str(self.project.python), "-I", "-m", "pip", verb, *yes, *arguments]
 
-
-def choose_installer(name: str, project: Project) -> Uv:
+def choose_installer(name: str, project: Project) -> Installer:
     """The installer of a name; for `auto`, uv where it runs and pip otherwise."""
     if name == "auto":
         try:
@@ -347,7 +368,7 @@ def ensure(project: Project, candidates: Sequence[str], installer: str, say: Cal
     raise BootstrapError(f"{project.venv} does not become as locked ({condition}): remove it and try again")
 
 
-def _make(project: Project, condition: Condition, python: str, tool: Uv, say: Callable[[str], None]) -> None:
+def _make(project: Project, condition: Condition, python: str, tool: Installer, say: Callable[[str], None]) -> None:
     say(f"making .venv with {python} and {tool.name}, because {condition.dead}")
     if project.venv.is_dir() and not project.venv.is_symlink():
         shutil.rmtree(project.venv)
@@ -357,7 +378,7 @@ def _make(project: Project, condition: Condition, python: str, tool: Uv, say: Ca
     _write_stamp(project, {"complete": False, "place": str(project.venv), "locked": []})
 
 
-def _repair(project: Project, condition: Condition, tool: Uv, say: Callable[[str], None]) -> None:
+def _repair(project: Project, condition: Condition, tool: Installer, say: Callable[[str], None]) -> None:
     locked = read_lock(project.lock.read_text(encoding="utf-8"))
     found = installed(project.site)
     known = sorted({*_once_locked(_read_stamp(project)), *locked})
@@ -380,18 +401,21 @@ def _repair(project: Project, condition: Condition, tool: Uv, say: Callable[[str
         say(f"removing {_some(removable)}")
         _run(tool.uninstall(removable), tool, say)
 
+    # uv links files to those in its cache, so that what was changed here was changed there.
+    damaged = {name for name in condition.wrong if name in found and found[name].broken}
     tools = [name for name in condition.wrong if name in BUILD_TOOLS]
     others = [name for name in condition.wrong if name not in BUILD_TOOLS]
-    for names in (tools, others):
+    for names in (tools, [n for n in others if n in damaged], [n for n in others if n not in damaged]):
         if names:
             say(f"installing {_some(names)}")
             with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as requirements:
                 requirements.writelines(locked[name].lines for name in names)
                 requirements.flush()
-                _run(tool.install(Path(requirements.name)), tool, say)
+                hashed = ("--require-hashes", "-r", requirements.name)
+                _run(tool.install(*hashed, cached=damaged.isdisjoint(names)), tool, say)
     if condition.project_stale:
         say("installing this project")
-        _run(tool.install_project(), tool, say)
+        _run(tool.install("-e", str(project.root), cached=False), tool, say)
     _write_stamp(project, stamp_of(project))
 
 
@@ -399,7 +423,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 5 else f"{len(names)} distributions"
 
 
-def _run(command: Sequence[str], tool: Uv, say: Callable[[str], None]) -> None:
+def _run(command: Sequence[str], tool: Installer, say: Callable[[str], None]) -> None:
     """Runs a command of an installer and shows its progress; where it fails, the end of what it printed."""
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN_VARIABLES}
     last: deque[str] = deque(maxlen=40)
