@@ -27,7 +27,7 @@ def log_files(path: Path) -> tuple[Path, ...]:
     if not path.exists():
         raise LogError(f"transaction log {path} does not exist; give a file or a folder of files")
     files = _below(path) if path.is_dir() else [path]
-    strangers = [relative_name(path, file) for file in files if not file.name.lower().endswith(ENDINGS)]
+    strangers = sorted(relative_name(path, file) for file in files if not file.name.lower().endswith(ENDINGS))
     if strangers:
         raise LogError(
             f"transaction log {path} has files of no known format: {', '.join(strangers)}; "

@@ -67,8 +67,9 @@ def _convert_at(
     base_decimals = MINOR_UNIT_DECIMALS[mapping.base_currency]
     scale = decimals if mapping.amount_unit == "major" else 0
     # Far beyond the limit there is nothing to be exact about; within, all products below are bounded.
-    scaled = amounts.values[rows] * 10.0**scale
-    far = (scaled >= EXACT) | (scaled * rate / 10.0**decimals > 2 * mapping.amount_limit)
+    with np.errstate(over="ignore"):
+        scaled = amounts.values[rows] * 10.0**scale
+        far = (scaled >= EXACT) | (scaled * rate / 10.0**decimals > 2 * mapping.amount_limit)
     result.absurd[rows[far]] = True
     rows, scaled = rows[~far], scaled[~far]
     if mapping.amount_unit == "minor":

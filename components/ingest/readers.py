@@ -6,6 +6,7 @@ header, in CSV and JSON lines.  There a record is one line: a damaged line costs
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import difflib
 import gzip
@@ -129,11 +130,9 @@ def _csv_chunk(block: bytes, line: int, header: list[str], needed: list[str]) ->
     # one row of a line, so that as many rows as lines means that none was swallowed; else each line is read alone.
     table: pa.Table | None = None
     bad: list[tuple[int, int, str]] = []
-    if block.count(b"\r") == block.count(b"\r\n"):
-        try:
+    if block.count(b"\r") == block.count(b"\r\n") and _is_utf8(block):
+        with contextlib.suppress(pa.ArrowInvalid):
             table, bad = _csv_table(block, header, needed)
-        except pa.ArrowInvalid:
-            table = None
     if table is None or len(table) + len(bad) != len(ends):
         return _csv_line_by_line(block, line, header, needed)
 
@@ -199,6 +198,14 @@ def _csv_line_by_line(block: bytes, line: int, header: list[str], needed: list[s
         name: pa.array([row[at] or None for row in rows], pa.string()) for name, at in index.items()
     }
     return Chunk(np.array(positions, np.int64), columns, tuple(malformed), frozenset(header))
+
+
+def _is_utf8(block: bytes) -> bool:
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _csv_problem(fields: int, header: list[str]) -> str:
