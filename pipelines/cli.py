@@ -11,6 +11,7 @@ from pipelines import console
 # verb -> (module that holds its click command as `command`, the line that `fraudops --help` shows).
 VERBS: dict[str, tuple[str, str]] = {
     "features": ("pipelines.commands.features", "Compute the features of a log; compare two results."),
+    "models": ("pipelines.commands.models", "Look at the versions in the model registry."),
     "doctor": ("pipelines.commands.doctor", "Say what is installed, missing or mismatched."),
 }
 
