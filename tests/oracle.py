@@ -32,7 +32,8 @@ def features(transactions: pa.Table, spec: FeatureSpec) -> pa.Table:
 def _events(transactions: pa.Table) -> list[Event]:
     micros = {name: pa.int64() for name in ("event_time", "label_time") if name in transactions.column_names}
     as_integers = [
-        transactions[name].cast(micros[name]) if name in micros else transactions[name] for name in transactions.column_names
+        transactions[name].cast(micros[name]) if name in micros else transactions[name]
+        for name in transactions.column_names
     ]
     events = pa.table(as_integers, names=transactions.column_names).to_pylist()
     for event in events:
@@ -62,7 +63,9 @@ def _value(declared: RowInput | Feature, now: Event, events: list[Event]) -> Any
 
     window = [event for event in same_key if begin <= event["event_time"] < now["event_time"]]
     if declared.where is not None:
-        window = [event for event in window if _passes(declared.where.op, event[declared.where.column], declared.where.value)]
+        window = [
+            event for event in window if _passes(declared.where.op, event[declared.where.column], declared.where.value)
+        ]
     window.sort(key=lambda event: (event["event_time"], event["transaction_id"].encode()))
 
     if declared.aggregate == "recent":
@@ -119,5 +122,3 @@ def _distance_km(a: Event, b: Event) -> float:
     chord = math.sin((b_north - a_north) / 2) ** 2
     chord += math.cos(a_north) * math.cos(b_north) * math.sin((b_east - a_east) / 2) ** 2
     return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, chord)))
-
-

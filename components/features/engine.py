@@ -117,7 +117,9 @@ class _Log:
 
     def codes(self, column: str) -> _Codes:
         if column not in self._codes:
-            self._codes[column] = _encode(self._table[column])
+            stored = self._table[column]
+            is_time = pa.types.is_timestamp(stored.type)
+            self._codes[column] = _encode(stored.cast(pa.int64()) if is_time else stored)
         return self._codes[column]
 
     def text(self, column: str) -> pa.Array:
