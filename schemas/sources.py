@@ -101,7 +101,10 @@ def load(source: str) -> SourceMapping:
         path = Path(source)
         if not path.is_file():
             raise MappingError(f"source mapping {source} does not exist; known sources: {', '.join(known())}")
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        try:
+            return parse(path.read_text(encoding="utf-8"), str(path))
+        except UnicodeDecodeError:
+            raise MappingError(f"source mapping {source} is not UTF-8 text; write it again") from None
     file = resources.files("schemas") / "sources" / f"{source}.yaml"
     if not file.is_file():
         raise MappingError(

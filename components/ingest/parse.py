@@ -83,7 +83,7 @@ class Labels:
 def text(raw: Values) -> Text:
     """Reads a column of identifiers or words."""
     if isinstance(raw, list):
-        raw = [None if value is None else value if _is_identifier(value) else () for value in raw]
+        raw = [value if _is_identifier(value) else () for value in raw]
     values, wrong = _one_type(raw)
     kind = values.type
     if pa.types.is_floating(kind):
@@ -130,6 +130,8 @@ def numbers(raw: Values) -> Numbers:
 
 def times(raw: Values, zone: str) -> Times:
     """Reads a column of points in time; `zone` is that of values which carry none."""
+    if isinstance(raw, list):
+        raw = [value if isinstance(value, str | None) else () for value in raw]
     values, wrong = _one_type(raw)
     if _is_text(values.type):
         return _text_times(_without_empty(values), wrong, zone)
@@ -215,7 +217,7 @@ def _one_type(raw: Values) -> tuple[pa.Array, np.ndarray]:
 
 
 def _is_identifier(value: Any) -> bool:
-    return value.is_integer() if isinstance(value, float) else type(value) in (str, int)
+    return value.is_integer() if isinstance(value, float) else type(value) in (str, int, type(None))
 
 
 def _as_text(value: Any) -> str | None:

@@ -56,6 +56,6 @@ def test_the_digest_changes_with_a_name_a_byte_or_the_border_between_files(tmp_p
             (folder / f"{name}.csv").write_bytes(content)
         return log_digest(folder)
 
-    same = digest(a=b"12", b="3".encode())
+    same = digest(a=b"12", b=b"3")
     assert digest(b=b"3", a=b"12") == same
     assert len({same, digest(a=b"1", b=b"23"), digest(a=b"12", c=b"3"), digest(a=b"12", b=b"4"), digest(a=b"123")}) == 5

@@ -1,5 +1,6 @@
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +17,10 @@ SPRING = int(datetime(2024, 3, 1, tzinfo=UTC).timestamp()) * 1_000_000
 JULY = int(datetime(2024, 7, 1, tzinfo=UTC).timestamp()) * 1_000_000
 
 
-def converted(amounts: pa.Array, currency: str, at: int = SPRING, **settings: object) -> Amounts:
+def converted(amounts: pa.Array, currency: str, at: int = SPRING, **settings: Any) -> Amounts:
     numbers = parse.numbers(amounts)
     rows = len(amounts)
-    return convert(
-        numbers, pa.array([currency] * rows), np.full(rows, at), np.ones(rows, bool), mapping(**settings)
-    )
+    return convert(numbers, pa.array([currency] * rows), np.full(rows, at), np.ones(rows, bool), mapping(**settings))
 
 
 @pytest.mark.parametrize(
@@ -35,7 +34,9 @@ def converted(amounts: pa.Array, currency: str, at: int = SPRING, **settings: ob
         ("EUR", "-0.0", 0, 0),
     ],
 )
-def test_amounts_become_minor_units_of_both_currencies(currency: str, written: str, minor: int, base_minor: int) -> None:
+def test_amounts_become_minor_units_of_both_currencies(
+    currency: str, written: str, minor: int, base_minor: int
+) -> None:
     result = converted(pa.array([written]), currency)
     assert (result.minor[0], result.base_minor[0]) == (minor, base_minor)
 
@@ -66,14 +67,11 @@ def test_ties_go_to_the_even_minor_unit_as_written_and_not_as_binary_holds_them(
     assert converted(pa.array([Decimal(text) for text in written]), "EUR").minor.tolist() == expected
 
 
-@given(st.integers(0, 2**53 - 1), st.sampled_from(["EUR", "JPY", "KWD"]))
-def test_decimal_text_is_exact_up_to_2_to_the_53(minor: int, currency: str) -> None:
-    written = str(Decimal(minor).scaleb(-MINOR_UNIT_DECIMALS[currency]))
-    if "E" in written:
-        written = f"{Decimal(written):f}"
+@given(st.integers(0, 10**13), st.sampled_from(["EUR", "JPY", "KWD"]))
+def test_decimal_text_is_exact_up_to_the_largest_limit(minor: int, currency: str) -> None:
+    written = f"{Decimal(minor).scaleb(-MINOR_UNIT_DECIMALS[currency]):f}"
     result = converted(pa.array([written]), currency, amount_limit=1e11)
-    assert result.absurd[0] or result.minor[0] == minor
-    assert bool(result.absurd[0]) == (result.minor[0] == 0 and minor != 0)
+    assert result.minor[0] == minor
 
 
 @given(
