@@ -70,7 +70,8 @@ def precision_recall(split: str, labels: Bools, scores: Floats, thresholds: Thre
             if alert.any():
                 point = (labels[alert].sum() / labels.sum(), labels[alert].mean())
                 axes.plot(*point, "o", color=colour, markersize=7, markeredgecolor="white", clip_on=False, zorder=3)
-                axes.annotate(f"{name} from {threshold:.3g}", point, (8, 6), **_beside("left"))
+                where, side = ((-8, -14), "right") if name == "REVIEW" else ((8, 6), "left")  # clear of each other
+                axes.annotate(f"{name} from {threshold:.3g}", point, where, **_beside(side))
         _percent(axes.xaxis, axes.yaxis)
         axes.set(
             xlim=(0, 1), ylim=(0, 1.02), xlabel="recall: frauds caught", ylabel="precision: alerts that are frauds"
@@ -95,7 +96,8 @@ def roc(split: str, labels: Bools, scores: Floats, thresholds: Thresholds) -> by
             alert = scores >= threshold
             point = (max((alert & ~labels).sum() / genuine, left), (alert & labels).sum() / labels.sum())
             axes.plot(*point, "o", color=colour, markersize=7, markeredgecolor="white", clip_on=False, zorder=3)
-            axes.annotate(f"{name} from {threshold:.3g}", point, (8, -11), **_beside("left"))
+            where, side = ((-8, 6), "right") if name == "REVIEW" else ((8, -11), "left")
+            axes.annotate(f"{name} from {threshold:.3g}", point, where, **_beside(side))
         axes.set_xscale("log")
         _percent(axes.xaxis, axes.yaxis)
         axes.set(xlim=(left, 1), ylim=(0, 1.02), ylabel="recall: frauds caught")

@@ -1,0 +1,186 @@
+"""The report of a run: one HTML page with its pictures inside, for people who were not there."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from components.drift import DriftReport, Measure
+from components.evidence import SplitEvidence, Thresholds
+from components.expectations import ExpectationReport, ExpectationResult
+from components.gate import Reason, Verdict
+from schemas.errors import ArtifactError
+from schemas.features import FEATURES, ROW_INPUTS, Feature, RowInput
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATE = "report.html.j2"
+
+
+@dataclass(frozen=True)
+class RowFlow:
+    """What became of the rows that went into one step: their number by where they went."""
+
+    step: str
+    rows_in: int
+    rows_out: Mapping[str, int]
+
+    @property
+    def unaccounted(self) -> int:
+        """Rows that went in and are in none of the counts; negative where the counts are too many."""
+        return self.rows_in - sum(self.rows_out.values())
+
+
+@dataclass(frozen=True)
+class StepLine:
+    """What one step did: `ran`, `cached` or `skipped`, and how long it took."""
+
+    name: str
+    state: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One PNG with the words that stand for it where it cannot be seen."""
+
+    title: str
+    png: bytes
+
+    @property
+    def uri(self) -> str:
+        """The picture as a `data:` URI, so that the page needs no other file."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A declared feature that the source cannot give, and the columns that it lacks for it."""
+
+    name: str
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """Everything that the page tells; what a run did not get to is None or empty, and the page says so.
+
+    Attributes:
+        source: name of the mapping.
+        log: the transaction log as it was given.
+        span: the time that it covers, for people.
+        finished: when the run ended, in UTC.
+        passed: whether the run got through its gates.
+        model_version: the version that was registered, or None.
+        flows: rows in and out, in the order of the steps.
+        steps: all steps in the order in which they ran.
+        verdicts: of each gate by its name.
+        expectations, drift, anomalies: what the checks found; anomalies are None where validation did not run.
+        evidence: of each split that was measured.
+        thresholds: that the model travels with.
+        pictures: of the evidence.
+        features: names of the inputs of the model.
+        left_out: declared features that are not among them.
+        digests: SHA-256 by what they are of.
+        lineage: ids and versions by what they name.
+    """
+
+    source: str
+    log: str
+    span: str
+    finished: datetime
+    passed: bool
+    model_version: int | None = None
+    flows: tuple[RowFlow, ...] = ()
+    steps: tuple[StepLine, ...] = ()
+    verdicts: Mapping[str, Verdict]
+    expectations: ExpectationReport | None = None
+    drift: DriftReport | None = None
+    anomalies: tuple[Reason, ...] | None = None
+    evidence: tuple[SplitEvidence, ...] = ()
+    thresholds: Thresholds | None = None
+    pictures: tuple[Picture, ...] = ()
+    features: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    digests: Mapping[str, str]
+    lineage: Mapping[str, str]
+
+
+def render(report: RunReport) -> str:
+    """The page as HTML: no script, nothing loaded from elsewhere, every value escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": _count, "number": _number, "percent": _percent}
+    return environment.get_template(_TEMPLATE).render(report=report)
+
+
+def left_out(provided: Iterable[str]) -> tuple[LeftOut, ...]:
+    """Declared inputs that cannot be computed from the canonical columns that a source provides, and why."""
+    columns = frozenset(provided)
+    declared: tuple[RowInput | Feature, ...] = (*ROW_INPUTS, *FEATURES)
+    return tuple(LeftOut(i.name, tuple(sorted(i.inputs - columns))) for i in declared if not i.inputs <= columns)
+
+
+def read_expectations(path: Path) -> ExpectationReport:
+    """Reads a file written from `ExpectationReport.to_json`.
+
+    Raises:
+        ArtifactError: it is absent or something else.
+    """
+    raw = _read(path)
+    try:
+        return ExpectationReport(tuple(ExpectationResult(**result) for result in raw["results"]))
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} holds no expectation results ({error!r}); run the pipeline again") from error
+
+
+def read_drift(path: Path) -> DriftReport:
+    """Reads a file written from `DriftReport.to_json`.
+
+    Raises:
+        ArtifactError: it is absent or something else.
+    """
+    raw = _read(path)
+    try:
+        measures = tuple(
+            Measure(**{key: value for key, value in one.items() if key != "exceeded"} | {"value": float(one["value"])})
+            for one in raw["measures"]
+        )
+        return DriftReport(raw["baseline"], measures, tuple(raw["uncompared"].items()))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path} holds no drift report ({error!r}); run the pipeline again") from error
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); run the pipeline again") from error
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _number(value: float | str | None, digits: int = 4) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str) or not math.isfinite(value):
+        return str(value)
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 1_000 else f"{value:.{digits}g}"
+
+
+def _percent(value: float | None, decimals: int = 2) -> str:
+    return "-" if value is None else f"{100 * value:.{decimals}f} %"

@@ -1,0 +1,205 @@
+"""The report: it holds what a run knows, stands alone, escapes what it shows, and says what is missing."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.drift import DriftReport, Measure
+from components.evidence import Thresholds, measure
+from components.expectations import ExpectationReport, ExpectationResult
+from components.gate import Reason, decide
+from components.report import (
+    LeftOut,
+    Picture,
+    RowFlow,
+    RunReport,
+    StepLine,
+    left_out,
+    read_drift,
+    read_expectations,
+    render,
+)
+from schemas.errors import ArtifactError
+from schemas.features import specify
+from schemas.transaction import REQUIRED
+
+AT = Thresholds(review=0.5, block=0.8, alert_budget=0.005, block_precision=0.8)
+EXPECTATIONS = ExpectationReport(
+    (
+        ExpectationResult(
+            "transactions", "median", "amount_base_minor", False, 4464.0, "[20, 100]", "another unit?", 9, 10
+        ),
+        ExpectationResult("transactions", "not null", "card_id", True, None, "no null", "", 5, 10),
+    )
+)
+DRIFT = DriftReport(
+    "champion",
+    (
+        Measure("amount_base_minor", "median_factor", float("inf"), 10.0, "stop", 0.0, 5.0),
+        Measure("a", "psi", 0.1, 0.25, "warn"),
+    ),
+    (("city", "no common values"),),
+)
+
+
+def bare(**given: Any) -> RunReport:
+    """A run that got nowhere."""
+    about: dict[str, Any] = {
+        "source": "handbook",
+        "log": "log.parquet",
+        "span": "-",
+        "finished": datetime(2026, 1, 2, tzinfo=UTC),
+    }
+    about |= {"passed": False, "verdicts": {}, "digests": {}, "lineage": {}}
+    return RunReport(**about | given)
+
+
+def full() -> RunReport:
+    evidence = measure("test", [0, 0, 1, 1], [0.1, 0.6, 0.55, 0.9], [100, 200, 300, 700], [1, 2, 3, 4], [0] * 4, AT)
+    return bare(
+        passed=True,
+        model_version=7,
+        flows=(RowFlow("ingest", 1_000, {"good": 990, "dead letters": 10}),),
+        steps=(StepLine("ingest", "ran", 1.5), StepLine("trainer", "cached", 0.0)),
+        verdicts={"data": decide([Reason("drift", "warn", "amount", "moved a little", 0.3, 0.25)])},
+        expectations=EXPECTATIONS,
+        drift=DRIFT,
+        anomalies=(),
+        evidence=(evidence,),
+        thresholds=AT,
+        pictures=(Picture("test: roc", b"\x89PNG"),),
+        features=("amount_base_minor", "card_id_count_1h"),
+        left_out=(LeftOut("device_id_count_1h", ("device_id",)),),
+        digests={"saved_model": "a" * 64},
+        lineage={"MLflow run": "0123"},
+    )
+
+
+class Page(HTMLParser):
+    """The tags with their attributes, and the text, of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.text += " "
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+
+def words(html: str) -> str:
+    return re.sub(r"\s+", " ", Page(html).text)
+
+
+def test_a_whole_run_is_told() -> None:
+    told = words(render(full()))
+    for said in (
+        "1,000 rows in, all accounted for",
+        "moved a little",
+        "another unit?",
+        "1 of 2 held",
+        "1 of 2 measures are above their limit",
+        "city",
+        "REVIEW",
+        "device_id_count_1h device_id",
+        "card_id_count_1h",
+        "a" * 64,
+        "MLflow run 0123",
+        "average precision 0.8333",
+    ):
+        assert said in told, said
+
+
+def test_the_page_needs_no_script_and_no_other_file() -> None:
+    html = render(full())
+    page = Page(html)
+    assert page.open == []
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+    addresses = [attrs[name] or "" for _, attrs in page.tags for name in ("src", "href") if name in attrs]
+    assert addresses and all(address.startswith("data:") for address in addresses)
+    assert "http" not in html and "url(" not in html
+
+
+def test_what_comes_from_outside_is_escaped() -> None:
+    bad = "<script>alert('x')</script>"
+    report = bare(
+        source=bad,
+        log=bad,
+        verdicts={bad: decide([Reason(bad, "stop", bad, bad, bad, bad)])},
+        features=(bad,),
+        pictures=(Picture(f'"><script>{bad}', b""),),
+        lineage={bad: bad},
+    )
+    html = render(report)
+    assert "<script>" not in html
+    assert words(html).count(bad) >= 8
+
+
+def test_rows_that_do_not_add_up_are_told() -> None:
+    flow = RowFlow("ingest", 1_000, {"good": 990, "dead letters": 9})
+    assert flow.unaccounted == 1
+    assert "but 1 unaccounted for" in words(render(bare(flows=(flow,))))
+
+
+def test_a_run_that_got_nowhere_says_what_it_did_not_reach() -> None:
+    told = words(render(bare()))
+    for said in (
+        "none registered",
+        "No gate was reached",
+        "No model was measured",
+        "No thresholds were chosen",
+        "Validation did not run",
+        "Expectations did not run",
+        "Drift was not measured",
+    ):
+        assert said in told
+    assert "No baseline" in words(render(bare(drift=DriftReport("none"))))
+
+
+def test_a_split_without_frauds_is_told_without_numbers() -> None:
+    nothing = measure("test", [0, 0], [0.1, 0.2], [1, 1], [1, 2], [0, 0], AT)
+    told = words(render(bare(evidence=(nothing,), thresholds=AT)))
+    assert "average precision - " in told
+    assert "Split test holds no fraud" in told
+
+
+def test_the_left_out_are_those_of_the_specification_with_the_columns_they_lack() -> None:
+    lacking = left_out(REQUIRED)
+    assert {one.name for one in lacking} == set(specify(REQUIRED).left_out)
+    assert all(one.missing and not set(one.missing) & set(REQUIRED) for one in lacking)
+
+
+def test_reports_of_the_checks_are_read_back(tmp_path: Path) -> None:
+    (tmp_path / "expectations.json").write_text(EXPECTATIONS.to_json())
+    (tmp_path / "drift.json").write_text(DRIFT.to_json())
+    assert read_expectations(tmp_path / "expectations.json") == EXPECTATIONS
+    assert read_drift(tmp_path / "drift.json") == DRIFT
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"results": [{}], "baseline": "none", "measures": [{}], "uncompared": {}}']
+)
+def test_a_file_of_another_kind_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.json").write_text(text)
+    for read in (read_expectations, read_drift):
+        with pytest.raises(ArtifactError, match=r"odd\.json"):
+            read(tmp_path / "odd.json")
