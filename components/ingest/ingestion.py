@@ -84,8 +84,12 @@ def ingest(path: Path, mapping: SourceMapping, key: CardKey | None) -> IngestRes
         keep = np.ones(len(transactions), bool)
         keep[repeats.later] = False
         transactions = transactions.filter(pa.array(keep))
-    transactions = _in_time_order(transactions)
-    dead = pa.concat_tables(letters).sort_by([("file", "ascending"), ("position", "ascending")]).combine_chunks()
+    order = _time_order(transactions)
+    if not (order[1:] > order[:-1]).all():
+        transactions = _taken(transactions, order)
+    dead = pa.concat_tables(letters)
+    by_place = pc.sort_indices(dead.select(["file", "position"]), [("file", "ascending"), ("position", "ascending")])
+    dead = _taken(dead, by_place.to_numpy())
 
     times = pc.min_max(transactions["event_time"]).as_py()
     report = IngestReport(
@@ -149,25 +153,20 @@ def _duplicates(
     return letters
 
 
-def _in_time_order(transactions: pa.Table) -> pa.Table:
-    order = _order(transactions)
-    if order is None:
-        return transactions
+def _taken(table: pa.Table, order: np.ndarray) -> pa.Table:
+    """The rows in the order of their numbers; text is taken with 64-bit offsets, so that no column is too large."""
     columns = {}
-    for name in transactions.column_names:
-        # Taken from one array of 64-bit offsets, slice by slice: no text column is ever too large for its type.
-        kind = transactions.schema.field(name).type
-        column = transactions[name].cast(pa.large_string() if pa.types.is_string(kind) else kind).combine_chunks()
-        slices = [column.take(order[at : at + _OUTPUT_ROWS]).cast(kind) for at in range(0, len(order), _OUTPUT_ROWS)]
+    for name, kind in zip(table.schema.names, table.schema.types, strict=True):
+        column = table[name].cast(pa.large_string() if pa.types.is_string(kind) else kind).combine_chunks()
+        slices = [
+            column.take(pa.array(order[at : at + _OUTPUT_ROWS])).cast(kind) for at in range(0, len(order), _OUTPUT_ROWS)
+        ]
         columns[name] = pa.chunked_array(slices, kind)
-        transactions = transactions.drop_columns(name)
     return pa.table(columns)
 
 
-def _order(transactions: pa.Table) -> pa.Array | None:
-    """Row numbers in the order of (event_time, transaction_id); none when that is the order already."""
-    if not len(transactions):
-        return None
+def _time_order(transactions: pa.Table) -> np.ndarray:
+    """Row numbers, int64, in the order of (event_time, transaction_id)."""
     time = transactions["event_time"].cast(pa.int64()).to_numpy()
     order = np.argsort(time, kind="stable")
     sorted_time = time[order]
@@ -183,7 +182,7 @@ def _order(transactions: pa.Table) -> pa.Array | None:
         )
         by_id = pc.sort_indices(ties, [("event_time", "ascending"), ("transaction_id", "ascending")])
         order[tied] = rows[by_id.to_numpy()]
-    return None if (order[1:] > order[:-1]).all() else pa.array(order)
+    return order
 
 
 def _counts(reasons: pa.ChunkedArray) -> dict[str, int]:

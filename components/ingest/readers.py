@@ -28,7 +28,7 @@ from schemas.errors import LogColumnsError, LogError
 from schemas.sources import MAPPED_ALWAYS, SourceMapping
 
 PARQUET_ROWS = 1 << 17
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 4 << 20
 _HEAD_BYTES = 1 << 16
 
 # Values of a column: an Arrow array of the type that the format gave, or a list where a JSON column mixes types.
