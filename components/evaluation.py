@@ -6,12 +6,15 @@ TFX's Evaluator imports this module by name and calls `custom_extractors`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.extractors import features_extractor, predictions_extractor
 
+from components.gate import Reason
 from schemas.features import FeatureSpec
 from schemas.transaction import LABEL
 
@@ -36,20 +39,23 @@ class EvaluationConfig:
 
 def eval_config(config: EvaluationConfig, spec: FeatureSpec) -> tfma.EvalConfig:
     """TFMA's configuration: area under the precision-recall and ROC curves, overall and per segment, and the gate on the first."""
+    overall = tfma.SlicingSpec()
+    bounds = tfma.MetricThreshold(
+        value_threshold=tfma.GenericValueThreshold(lower_bound={"value": config.min_average_precision}),
+        change_threshold=tfma.GenericChangeThreshold(
+            direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -config.max_loss}
+        ),
+    )
     average_precision = tfma.MetricConfig(
         class_name="AUC",
         config='{"curve": "PR", "name": "average_precision", "num_thresholds": 10000}',
-        threshold=tfma.MetricThreshold(
-            value_threshold=tfma.GenericValueThreshold(lower_bound={"value": config.min_average_precision}),
-            change_threshold=tfma.GenericChangeThreshold(
-                direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -config.max_loss}
-            ),
-        ),
+        # Plain thresholds would hold every segment to them, the smallest too, where one fraud more or less decides.
+        per_slice_thresholds=[config_pb2.PerSliceMetricThreshold(slicing_specs=[overall], threshold=bounds)],
     )
     present = {i.name for i in spec.row_inputs}
     return tfma.EvalConfig(
         model_specs=[tfma.ModelSpec(signature_name=SIGNATURE, label_key=LABEL, inference_batch_size=_INFERENCE_BATCH)],
-        slicing_specs=[tfma.SlicingSpec(), *(tfma.SlicingSpec(feature_keys=[c]) for c in SLICE_COLUMNS if c in present)],
+        slicing_specs=[overall, *(tfma.SlicingSpec(feature_keys=[c]) for c in SLICE_COLUMNS if c in present)],
         metrics_specs=[
             tfma.MetricsSpec(
                 metrics=[
@@ -61,6 +67,26 @@ def eval_config(config: EvaluationConfig, spec: FeatureSpec) -> tfma.EvalConfig:
             )
         ],
     )
+
+
+def refusal_reasons(evaluation: Path) -> tuple[Reason, ...]:
+    """Why a model was not blessed, from what TFMA wrote; nothing when it was."""
+    result = tfma.load_validation_result(str(evaluation))
+    reasons = []
+    for in_slice in result.metric_validations_per_slice:
+        for failure in in_slice.failures:
+            name, value = failure.metric_key.name, failure.metric_value.double_value.value
+            threshold = failure.metric_threshold
+            if threshold.HasField("change_threshold"):
+                limit = threshold.change_threshold.absolute.value
+                message = f"{name} on test changed by {value:+.4f} against the champion; {limit:+.4f} is the most it may lose"
+            else:
+                limit = threshold.value_threshold.lower_bound.value
+                message = f"{name} on test is {value:.4f}, below the floor of {limit:.4f}"
+            reasons.append(Reason("evaluation", "stop", name, message, value, limit))
+    for missing in result.missing_slices:
+        reasons.append(Reason("evaluation", "stop", "test", f"the test split has no rows to judge by: {missing}"))
+    return tuple(reasons)
 
 
 def custom_extractors(eval_shared_model: Any, eval_config: tfma.EvalConfig, tensor_adapter_config: Any) -> list[Any]:

@@ -1,9 +1,9 @@
 """Step `build_examples`: transactions become examples with all declared features, split by time."""
 
 import json
+import tempfile
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
@@ -12,7 +12,7 @@ from tfx.types.standard_artifacts import Examples
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
 
 from components.examples import COUNTS_FILE, write_examples
-from components.features import features_on_beam
+from components.features import build_feature_table
 from components.splits import SPLITS, SplitConfig
 from components.steps.artifacts import FeatureSpecification, Transactions, path_of
 from components.steps.parameters import from_parameter
@@ -31,9 +31,18 @@ def build_examples(
 ) -> None:
     """Computes the features of the whole log, then cuts it: every window sees all that came before."""
     specification = FeatureSpec.from_json(spec)
-    log = pq.read_table(Path(transactions.uri) / Transactions.TABLE)
-    features = features_on_beam(log, specification)
-    rows = write_examples(path_of(examples), log, features, specification, from_parameter(SplitConfig, splits), label_delay_s)
+    log = Path(transactions.uri) / Transactions.TABLE
+    with tempfile.TemporaryDirectory(dir=path_of(examples)) as scratch:
+        features = Path(scratch) / "features.parquet"
+        build_feature_table(log, features, specification)
+        rows = write_examples(
+            path_of(examples),
+            pq.read_table(log),
+            pq.read_table(features),
+            specification,
+            from_parameter(SplitConfig, splits),
+            label_delay_s,
+        )
     (path_of(examples) / COUNTS_FILE).write_text(json.dumps(rows), encoding="utf-8")
     (path_of(feature_spec) / FeatureSpecification.FILE).write_text(specification.to_json(), encoding="utf-8")
     examples.split_names = artifact_utils.encode_split_names(list(SPLITS))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import tensorflow_transform as tft
-from tfx.components import FnArgs
+from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.steps.parameters import from_parameter
 from components.trainer import ThresholdConfig, TrainingConfig, train_and_export

@@ -1,0 +1,99 @@
+"""Step `register_model`: a blessed model becomes a version in MLflow.
+
+TFX's Pusher takes a model and its blessings only, and a registration needs the evidence too; so this is a component of its
+own with Pusher's contract: it runs behind a blessing and emits `PushedModel`.
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from tfx.types.standard_artifacts import Examples, ExampleStatistics, Model, ModelBlessing, ModelEvaluation, PushedModel, Schema
+from tfx.utils import path_utils
+from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
+
+from components.evidence import SplitEvidence, Thresholds
+from components.examples import COUNTS_FILE
+from components.export import THRESHOLDS_FILE
+from components.model_card import describe
+from components.registry import Registration, connect, read_signature, register
+from components.scoring import read_spec
+from components.steps.artifacts import DriftResult, ExpectationResult, GateVerdict, ModelEvidence, Transactions, path_of
+from components.steps.evidence import SPLITS
+from components.steps.train import HISTORY_FILE
+from components.steps.verdicts import read_verdict
+from schemas.digests import directory_digest
+
+
+@component
+def register_model(
+    model: InputArtifact[Model],
+    blessing: InputArtifact[ModelBlessing],
+    evaluation: InputArtifact[ModelEvaluation],
+    evidence: InputArtifact[ModelEvidence],
+    statistics: InputArtifact[ExampleStatistics],
+    schema: InputArtifact[Schema],
+    transactions: InputArtifact[Transactions],
+    examples: InputArtifact[Examples],
+    verdict: InputArtifact[GateVerdict],
+    expectation_result: InputArtifact[ExpectationResult],
+    drift_result: InputArtifact[DriftResult],
+    pushed_model: OutputArtifact[PushedModel],
+    source: Parameter[str],
+    model_name: Parameter[str],
+    tracking_uri: Parameter[str],
+    artifact_root: Parameter[str],
+    training: Parameter[str],
+    code_version: Parameter[str],
+    code: Parameter[str],
+) -> None:
+    """Registers the model with its evidence; the ids of MLflow and ML Metadata end up on each other's side."""
+    saved_model, folder = Path(path_utils.serving_model_path(model.uri)), Path(evidence.uri)
+    measured = {split: SplitEvidence.from_json((folder / f"{split}.json").read_text(encoding="utf-8")) for split in SPLITS}
+    ingest = json.loads((Path(transactions.uri) / Transactions.REPORT).read_text(encoding="utf-8"))
+    rows = json.loads((Path(examples.uri) / COUNTS_FILE).read_text(encoding="utf-8"))
+    trained = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
+    span = f"{ingest['first_event']} to {ingest['last_event']}"
+    with tempfile.TemporaryDirectory() as scratch:
+        collected = Path(scratch) / "evidence"
+        shutil.copytree(folder, collected)
+        for artifact in (verdict, expectation_result, drift_result):
+            shutil.copytree(artifact.uri, collected / artifact.type_name)
+        version = register(
+            connect(tracking_uri),
+            Registration(
+                saved_model=saved_model,
+                digest_saved_model=directory_digest(saved_model),
+                digest_evaluation=directory_digest(Path(evaluation.uri)),
+                digest_schema=directory_digest(Path(schema.uri)),
+                data_span=span,
+                code_version=code_version,
+                mlmd_model_id=model.id,
+                mlmd_statistics_id=statistics.id,
+                gate="passed",
+                signature=read_signature(saved_model),
+                evidence=collected,
+                description=describe(
+                    source,
+                    span,
+                    rows,
+                    list(measured.values()),
+                    Thresholds.from_json((folder / THRESHOLDS_FILE).read_text(encoding="utf-8")),
+                    read_verdict(verdict.uri),
+                    read_spec(saved_model).left_out,
+                ),
+                run_name=f"{source} {ingest['last_event'][:10]}",
+                params={key: json.dumps(value) for key, value in json.loads(training).items()}
+                | {"replicas": str(trained["replicas"]), "fitted_positive_weight": f"{trained['positive_weight']:.6g}"},
+                metrics={f"{split}/{name}": value for split, one in measured.items() for name, value in one.metrics().items()},
+                history=trained["history"],
+                model_name=model_name,
+            ),
+            artifact_root,
+        )
+    pushed_model.set_string_custom_property("mlflow_run_id", version.run_id)
+    pushed_model.set_int_custom_property("mlflow_model_version", version.version)
+    (path_of(pushed_model) / "version.json").write_text(
+        json.dumps({"model": version.model_name, "version": version.version, "run_id": version.run_id}), encoding="utf-8"
+    )
