@@ -175,9 +175,9 @@ def connect(tracking_uri: str) -> MlflowClient:
 def register(client: MlflowClient, registration: Registration, artifact_root: str | None = None) -> RegisteredVersion:
     """Makes the model version of a registration, or finds the one that an earlier try made.
 
-    A process may die anywhere in here and the registration be tried again, one try at a time: there is one run and one
-    version in the end.  The version is the last thing created, in one transaction with its tags, so nobody ever sees
-    an incomplete one.  Aliases are left alone.
+    Registrations with the same tags are the same one.  A process may die anywhere in here and the registration be tried
+    again, one try at a time: there is one run and one version in the end.  The version is the last thing created, in
+    one transaction with its tags, so nobody ever sees an incomplete one.  Aliases are left alone.
 
     Args:
         client: see `connect`.

@@ -48,7 +48,6 @@ def test_thresholds_show_wherever_a_decision_is_drawn() -> None:
     [
         ([], []),
         ([0, 0], [0.1, 0.2]),
-        ([1, 1], [0.1, 0.2]),
         ([0, 1], [0.5, 0.5]),
         ([0, 1], [0.5, math.nan]),
         ([0, 1], [0.0, 1.0]),

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from components.registry import (
     Registration,
@@ -171,6 +172,12 @@ class CrashingClient:
         return called
 
 
+def runs_of(client: MlflowClient, registration: Registration) -> list[Run]:
+    experiment = client.get_experiment_by_name(registration.model_name)
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
 def calls_of_one_registration(client: MlflowClient, registration: Registration, root: str) -> int:
     counting = CrashingClient(client, call=-1, before=True)
     register(counting, registration, root)  # type: ignore[arg-type]
@@ -193,8 +200,7 @@ def test_a_crash_between_any_two_calls_and_a_retry_leave_one_complete_version(
         done = register(client, mine, root)
         (only,) = list_versions(client, mine.model_name)
         assert (only.version, only.run_id, only.digests["saved_model"]) == (1, done.run_id, mine.digest_saved_model)
-        experiment = client.get_experiment_by_name(mine.model_name)
-        (run,) = client.search_runs([experiment.experiment_id])
+        (run,) = runs_of(client, mine)
         assert (run.info.run_id, run.info.status) == (done.run_id, "FINISHED")
         assert [m.value for m in client.get_metric_history(done.run_id, "loss")] == [0.5, 0.4, 0.3]
         download_saved_model(client, 1, tmp_path / f"copy-{call}", mine.model_name)
@@ -231,8 +237,7 @@ def test_a_store_that_spoils_the_copy_gets_no_version(
     with pytest.raises(DigestMismatchError, match="no version was made"):
         register(Spoiling(client, -1, before=True), registration, tmp_path.as_uri())  # type: ignore[arg-type]
     assert list_versions(client, registration.model_name) == ()
-    experiment = client.get_experiment_by_name(registration.model_name)
-    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
+    assert [run.info.status for run in runs_of(client, registration)] == ["FAILED"]
 
 
 def test_a_model_edited_after_its_evaluation_is_not_even_copied(
