@@ -7,9 +7,11 @@ from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 
+import tensorflow_data_validation as tfdv
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
+from components.drift import QUANTILE_BUCKETS
 from components.evaluation import eval_config
 from components.ingest import log_digest
 from components.registry import MODEL_NAME
@@ -115,7 +117,9 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             code=code_digest("components.schema", _packaged("fraud.pbtxt")),
         ).with_id("schema")
         statistics = tfx.components.StatisticsGen(
-            examples=examples.outputs["examples"], schema=schema.outputs["schema"]
+            examples=examples.outputs["examples"],
+            schema=schema.outputs["schema"],
+            stats_options=tfdv.StatsOptions(num_quantiles_histogram_buckets=QUANTILE_BUCKETS),
         ).with_id("statistics")
         anomalies = tfx.components.ExampleValidator(
             statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]

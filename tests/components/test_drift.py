@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.drift import (
+    QUANTILE_BUCKETS,
     DriftReport,
     DriftThresholds,
     compare,
@@ -30,6 +31,7 @@ def draw(seed, rows=ROWS):
     rng = np.random.default_rng(seed)
     return {
         AMOUNT: rng.lognormal(8, 1, rows),
+        "merchant_id_count_24h": rng.poisson(1.5, rows).astype(float),
         COUNT: (rng.random(rows) < 0.05).astype(float),
         MEAN: np.where(rng.random(rows) < 0.2, np.nan, rng.lognormal(8, 0.5, rows)),
         "second_of_week": rng.integers(0, 604_800, rows).astype(float),
@@ -44,7 +46,7 @@ def flat(values):
     return pa.array(values.astype(np.float32))
 
 
-def list_datasets(columns, buckets=10):
+def list_datasets(columns):
     """What StatisticsGen computes of these columns."""
     import tensorflow_data_validation as tfdv
     from tensorflow_data_validation.statistics import stats_impl
@@ -53,11 +55,13 @@ def list_datasets(columns, buckets=10):
     offsets = pa.array(np.arange(rows + 1, dtype=np.int64))
     lists = {name: pa.LargeListArray.from_arrays(offsets, flat(values)) for name, values in columns.items()}
     batch = pa.RecordBatch.from_pydict(lists)
-    return stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions(num_quantiles_histogram_buckets=buckets))
+    return stats_impl.generate_statistics_in_memory(
+        batch, tfdv.StatsOptions(num_quantiles_histogram_buckets=QUANTILE_BUCKETS)
+    )
 
 
-def statistics(columns, buckets=10):
-    return list_datasets(columns, buckets).datasets[0]
+def statistics(columns):
+    return list_datasets(columns).datasets[0]
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +87,9 @@ def test_data_do_not_drift_from_themselves(baseline):
     assert report.findings == () and report.uncompared == ()
 
 
-@pytest.mark.parametrize("buckets", [10, 100])
 @pytest.mark.parametrize("rows", [ROWS, ROWS * 6 // 5])
-def test_another_draw_and_a_fifth_more_rows_are_no_drift(rows, buckets):
-    report = compare(statistics(draw(1, rows), buckets), statistics(draw(0), buckets), THRESHOLDS)
+def test_another_draw_and_a_fifth_more_rows_are_no_drift(rows, baseline):
+    report = compare(statistics(draw(1, rows)), baseline, THRESHOLDS)
     assert report.findings == ()
     assert max(m.value for m in report.measures if m.statistic == "psi") < 0.02
 
