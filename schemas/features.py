@@ -332,11 +332,12 @@ def specify(
 ) -> FeatureSpec:
     """What of the declaration can be computed from the canonical columns that a source provides."""
     columns = frozenset(provided)
-    names = [i.name for i in (*row_inputs, *features)]
+    declared: tuple[RowInput | Feature, ...] = (*row_inputs, *features)
+    names = [i.name for i in declared]
     for name in {n for n in names if names.count(n) > 1}:
         raise DeclarationError(f"two declared inputs are named {name!r}; remove one")
     return FeatureSpec(
         tuple(i for i in row_inputs if i.inputs <= columns),
         tuple(f for f in features if f.inputs <= columns),
-        tuple(i.name for i in (*row_inputs, *features) if not i.inputs <= columns),
+        tuple(i.name for i in declared if not i.inputs <= columns),
     )

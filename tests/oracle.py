@@ -46,6 +46,7 @@ def _value(declared: RowInput | Feature, now: Event, events: list[Event]) -> Any
     missing: Any = "" if declared.is_text else math.nan
     if isinstance(declared, RowInput):
         return _or_missing(now[declared.column], missing)
+    column = str(declared.column)
     padding = [missing] * declared.width
     key = [now[column] for column in KEYS[declared.key]]
     if None in key:
@@ -69,16 +70,16 @@ def _value(declared: RowInput | Feature, now: Event, events: list[Event]) -> Any
     window.sort(key=lambda event: (event["event_time"], event["transaction_id"].encode()))
 
     if declared.aggregate == "recent":
-        newest_first = [_or_missing(event[declared.column], missing) for event in reversed(window)]
+        newest_first = [_or_missing(event[column], missing) for event in reversed(window)]
         return [*newest_first, *padding][: declared.width]
-    values = [event[declared.column] for event in window if declared.column and event[declared.column] is not None]
+    values = [event[column] for event in window if declared.column and event[column] is not None]
     match declared.aggregate:
         case "count":
             return float(len(window))
         case "distinct":
             return float(min(len(set(values)), declared.cap or 0))
         case "first_seen":
-            own = now[declared.column]
+            own = now[column]
             return math.nan if own is None else float(own not in values)
         case "sum" | "mean" | "std" | "min" | "max" if not values:
             return math.nan
@@ -97,7 +98,7 @@ def _value(declared: RowInput | Feature, now: Event, events: list[Event]) -> Any
         return missing
     last = window[-1]
     if declared.aggregate == "last":
-        return _or_missing(last[declared.column], missing)
+        return _or_missing(last[column], missing)
     elapsed_s = (now["event_time"] - last["event_time"]) / _SECOND_US
     if declared.aggregate == "seconds_since_last":
         return elapsed_s

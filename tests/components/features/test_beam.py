@@ -29,7 +29,7 @@ def transformed(transactions: pa.Table, transform: ComputeFeatures, batch_rows: 
     return [pq.read_table(file) for file in folder.iterdir()]
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(transactions=logs(min_size=1), batch_rows=st.integers(1, 12), partitions=st.integers(1, 3))
 def test_the_transform_gives_what_one_pass_over_the_whole_log_gives(
     transactions: pa.Table, batch_rows: int, partitions: int, tmp_path_factory: pytest.TempPathFactory

@@ -36,6 +36,7 @@ UNUSUAL = specify(
             for window in (HOUR, MONTH)
             for where in (PROBE, NIGHT, Filter("large", "amount_minor", ">=", 501))
         ),
+        Feature("card", "count", DAY, where=Filter("small", "amount_minor", "<", 501)),
         Feature("card", "distinct", DAY, "city", PROBE, cap=1),
         Feature("device", "distinct", MONTH, "amount_minor", cap=2),
         Feature("merchant", "distinct", WEEK, "event_time", cap=3),
@@ -107,7 +108,7 @@ def test_the_last_of_several_events_at_one_time_is_the_one_with_the_largest_id_i
 
 
 def test_a_label_counts_from_the_moment_after_it_became_known() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"event_time": 0, "is_fraud": True, "label_time": DAY_US},
         {"event_time": 1, "is_fraud": False, "label_time": DAY_US + 1},
         {"event_time": 2, "is_fraud": None},
@@ -126,7 +127,7 @@ def test_a_transaction_without_the_key_has_no_feature_and_feeds_none() -> None:
 
 
 def test_events_older_than_the_look_back_are_forgotten() -> None:
-    rows = [{"event_time": 0, "city": "Beijing"}, {"event_time": 31 * DAY_US, "city": "Beijing"}]
+    rows: list[dict[str, Any]] = [{"event_time": 0, "city": "Beijing"}, {"event_time": 31 * DAY_US, "city": "Beijing"}]
     assert feature(Feature("card", "first_seen", column="city"), rows) == [1, 1]
     assert feature(Feature("card", "last", column="city"), rows) == ["", ""]
     rows[1]["event_time"] -= 1

@@ -1,0 +1,107 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.cli import main
+
+SPARKOV = """tx_id,cc_num,trans_date_trans_time,category,amt,is_fraud,merchant,merch_lat,merch_long
+b,4111111111111111,2019-01-01 10:00:00,travel,20.00,0,m1,40.0,-74.0
+a,4111111111111111,2019-01-01 09:30:00,food,30.00,0,m2,41.0,-74.0
+c,5500000000000004,2019-01-01 10:30:00,food,1.00,1,m1,40.0,-75.0
+"""
+
+
+@pytest.fixture
+def sparkov(tmp_path: Path) -> Path:
+    log = tmp_path / "sparkov.csv"
+    log.write_text(SPARKOV)
+    return log
+
+
+def fraudops(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, dict[str, Any]]:
+    code = main(["features", *map(str, args), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def build(
+    capsys: pytest.CaptureFixture[str], log: Path, out: Path, source: str = "sparkov"
+) -> tuple[int, dict[str, Any]]:
+    workspace = out.parent / "workspace"
+    return fraudops(capsys, "build", "--source", source, "--log", log, "--out", out, "--workspace", workspace)
+
+
+def test_features_of_a_log_are_written_in_event_time_order(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
+) -> None:
+    code, fields = build(capsys, sparkov, tmp_path / "features.parquet")
+    assert code == 0
+    features = pq.read_table(tmp_path / "features.parquet")
+    assert features["transaction_id"].to_pylist() == ["a", "b", "c"]
+    assert features["card_id_count_1h"].to_pylist() == [0, 1, 0]
+    assert features["card_id_amount_base_minor_last"].to_pylist()[1] == 3_000
+    assert (fields["rows"], fields["seconds"] > 0, fields["peak_rss_mib"] > 0) == (3, True, True)
+    assert 0 < fields["features"] < len(features.column_names)
+
+
+def test_a_log_with_too_many_bad_rows_exits_1_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
+) -> None:
+    sparkov.write_text(SPARKOV.replace("20.00", "-20.00"))
+    code, fields = build(capsys, sparkov, tmp_path / "features.parquet")
+    assert code == 1
+    assert "negative_amount" in fields["reason"]
+    assert not (tmp_path / "features.parquet").exists()
+
+
+def test_an_unknown_source_is_bad_input(capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path) -> None:
+    code, fields = build(capsys, sparkov, tmp_path / "features.parquet", source="sparkof")
+    assert code == 2
+    assert "sparkof" in fields["error"]["message"]
+
+
+def test_equal_files_agree_and_a_changed_value_does_not(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.parquet", tmp_path / "second.parquet"
+    build(capsys, sparkov, first)
+    code, fields = fraudops(capsys, "compare", first, first)
+    assert (code, fields["rows"], max(fields["largest_difference"].values())) == (0, 3, 0)
+
+    features = pq.read_table(first)
+    at = features.column_names.index("card_id_count_1h")
+    pq.write_table(features.set_column(at, "card_id_count_1h", pa.array([0.0, 2.0, 0.0])), second)
+    code, fields = fraudops(capsys, "compare", first, second)
+    assert code == 1
+    assert fields["largest_difference"]["card_id_count_1h"] == 1
+    assert fields["disagreements"] == {"card_id_count_1h": 1}
+
+
+def test_people_see_which_feature_disagrees_and_where(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.parquet", tmp_path / "second.parquet"
+    pq.write_table(pa.table({"transaction_id": ["t1"], "mean": [1.5]}), first)
+    pq.write_table(pa.table({"transaction_id": ["t1"], "mean": [2.5]}), second)
+    assert main(["features", "compare", str(first), str(second)]) == 1
+    shown = capsys.readouterr()
+    assert not shown.out
+    assert all(part in shown.err for part in ("1 rows in both", "mean", "t1", "they disagree"))
+
+
+def test_files_without_a_row_in_common_do_not_agree(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        pq.write_table(pa.table({"transaction_id": [name], "mean": [1.5]}), tmp_path / name)
+    code, fields = fraudops(capsys, "compare", tmp_path / "a", tmp_path / "b")
+    assert (code, fields["rows"], fields["only_in_first"]) == (1, 0, 1)
+
+
+def test_what_is_no_feature_file_is_bad_input(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
+) -> None:
+    code, fields = fraudops(capsys, "compare", sparkov, tmp_path / "absent")
+    assert code == 2
+    assert "sparkov.csv" in fields["error"]["message"]
