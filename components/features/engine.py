@@ -98,7 +98,7 @@ def _encode(column: pa.ChunkedArray) -> _Codes:
 
 
 class _Log:
-    """Columns of a log as arrays, each converted once, in the rows' own order."""
+    """Columns of a log as arrays, in the order of its rows."""
 
     def __init__(self, transactions: pa.Table, spec: FeatureSpec) -> None:
         missing = sorted(needed_columns(spec) - set(transactions.column_names))

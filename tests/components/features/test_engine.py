@@ -120,7 +120,7 @@ def test_a_label_counts_from_the_moment_after_it_became_known() -> None:
 
 
 def test_a_transaction_without_the_key_has_no_feature_and_feeds_none() -> None:
-    rows = [{"event_time": 0}, {"event_time": 1}, {"event_time": 2, "device_id": "d"}]
+    rows: list[dict[str, Any]] = [{"event_time": 0}, {"event_time": 1}, {"event_time": 2, "device_id": "d"}]
     counts = feature(Feature("device", "count", HOUR), rows)
     assert np.isnan(counts[:2]).all()
     assert counts[2] == 0
