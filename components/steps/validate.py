@@ -84,7 +84,7 @@ def data_gate(
 ) -> None:
     """One verdict from the schema's anomalies, the expectations and the drift; training runs only behind it."""
     reasons = [
-        *(reason for split in SPLITS for reason in anomaly_reasons(_anomalies(anomalies, split))),
+        *(reason for found in read_anomalies(Path(anomalies.uri)) for reason in anomaly_reasons(found)),
         *read_verdict(expectation_result.uri).reasons,
         *read_verdict(drift_result.uri).reasons,
     ]
@@ -96,5 +96,8 @@ def _training_statistics(statistics: ExampleStatistics) -> statistics_pb2.Datase
     return drift.load_statistics(Path(statistics.uri) / "Split-train" / "FeatureStats.pb")
 
 
-def _anomalies(anomalies: ExampleAnomalies, split: str) -> anomalies_pb2.Anomalies:
-    return anomalies_pb2.Anomalies.FromString((Path(anomalies.uri) / f"Split-{split}" / "SchemaDiff.pb").read_bytes())
+def read_anomalies(folder: Path) -> tuple[anomalies_pb2.Anomalies, ...]:
+    """What ExampleValidator found in each split, from the folder that it wrote."""
+    return tuple(
+        anomalies_pb2.Anomalies.FromString((folder / f"Split-{split}" / "SchemaDiff.pb").read_bytes()) for split in SPLITS
+    )

@@ -1,0 +1,74 @@
+"""`fraudops run`: takes a transaction log through the training pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipelines import console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from pipelines.run import Outcome
+
+
+@click.command()
+@click.option("--source", required=True, help="Name of the log's mapping, or the path of one (*.yaml).")
+@click.option("--log", type=click.Path(path_type=Path), required=True, help="The transaction log, a file or a folder.")
+@click.option("--until", metavar="STEP", help="Stop behind this step.")
+@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="YAML with settings that differ from the defaults.")
+@console.workspace_option
+@console.json_option
+def command(source: str, log: Path, until: str | None, config: Path | None, workspace: Path) -> console.Reply:
+    """Validate a log, train on it, and register the model if every gate lets it through."""
+    outcome = train(source, log, until, config, workspace)
+    return console.Reply(outcome.fields(), human=table(outcome), passed=outcome.status == "passed")
+
+
+def train(source: str, log: Path, until: str | None, config: Path | None, workspace: Path) -> Outcome:
+    """Runs the pipeline with a progress line per step; what fails before the imports fails at once."""
+    from pipelines.workspace import Workspace
+    from schemas import sources
+
+    mapping = sources.load(source)
+    where = Workspace.at(workspace)
+    console.say("loading TensorFlow and TFX")
+    from pipelines import config as configuration
+    from pipelines.quiet import quiet
+
+    with quiet():
+        from pipelines.run import execute, utc_now
+        from pipelines.training import TrainingRun
+
+        run = TrainingRun(source, mapping, log.resolve(), where, configuration.load(config))
+        return execute(run, until, lambda step: console.say(f"  {utc_now():%H:%M:%S}  {step}"), utc_now)
+
+
+def table(outcome: Outcome) -> RenderableType:
+    """What people see at the end: steps with rows and seconds, metrics, the version, and why a gate said no."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    steps = Table("step", "", "seconds", title="Steps")
+    for name, state in outcome.steps.items():
+        steps.add_row(name, state, f"{outcome.seconds[name]:.1f}")
+    steps.add_row("total", "", f"{outcome.seconds['total']:.1f}", style="bold")
+    rows = Table("rows", "count", title="Rows")
+    for name, count in outcome.rows.items():
+        rows.add_row(name, f"{count:,}")
+    parts: list[RenderableType] = [steps, rows]
+    if outcome.metrics:
+        metrics = Table("metric", *outcome.metrics, title="Metrics")
+        for name in ("frauds", "prevalence", "average_precision", "roc_auc", "recall_at_fpr_0.01", "card_precision_100"):
+            metrics.add_row(name, *(f"{split[name]:.4g}" if name in split else "-" for split in outcome.metrics.values()))
+        parts.append(metrics)
+    for reason in outcome.reasons:
+        style = "bold red" if reason.severity == "stop" else "yellow"
+        parts.append(Text(f"{reason.severity}: {reason.check}: {reason.message}", style=style))
+    verdict = f"passed; model version {outcome.model_version}" if outcome.model_version else outcome.status.replace("_", " ")
+    parts.append(Text(f"{verdict}   peak memory {outcome.peak_rss_mib:,.0f} MiB\nreport  {outcome.report}", style="bold"))
+    return Group(*parts)

@@ -1,0 +1,28 @@
+"""Keeps the chatter of TensorFlow, TFX and their friends off the terminal while a pipeline runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LOGGERS = ("tensorflow", "absl", "apache_beam", "great_expectations", "mlflow", "alembic", "root")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Shows errors only; read by TensorFlow's C++ when it is loaded, so enter before importing it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in _LOGGERS:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
