@@ -29,6 +29,8 @@ _MINUTE_US = 60 * _SECOND_US
 _HOUR_US = 60 * _MINUTE_US
 # The farthest apart that a card can be in an hour.
 _KM_PER_H = 1_000.0
+_RING_CARDS = 6
+_SITTINGS = 8
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _card_testing(scene: Scene, wanted: int, rng: np.random.Generator) -> Paymen
     payments = shopping.ordinary(world, time_us, card, world.home[card], merchant, rng)
     much = np.maximum(payments.euros, world.median_euros[card, category]) * rng.uniform(1.5, 6.0, len(card))
     payments = replace(payments, euros=np.where(large, np.maximum(much, 40.0), rng.uniform(0.5, 4.9, len(card))))
-    return _by_outsider(scene, payments, campaign, _somewhere(scene, card, campaign, 0.55, rng), 0.25, rng)
+    return _by_outsider(scene, payments, campaign, _somewhere(scene, card, campaign, 0.5, rng), 0.15, rng)
 
 
 def _impossible_travel(scene: Scene, wanted: int, rng: np.random.Generator) -> Payments:
@@ -125,7 +127,7 @@ def _impossible_travel(scene: Scene, wanted: int, rng: np.random.Generator) -> P
     names = ("grocery", "clothing", "electronics", "restaurant", "cash", "marketplace")
     merchant = shopping.merchants(world, card, city[campaign], _one_of(rng, names, len(card)), rng)
     payments = shopping.ordinary(world, time_us, card, city[campaign], merchant, rng)
-    payments = replace(_by_copy(payments), euros=payments.euros * rng.uniform(0.8, 3.0, len(card)), city=city[campaign])
+    payments = replace(_by_copy(payments), euros=payments.euros * rng.uniform(1.2, 5.0, len(card)), city=city[campaign])
     return _inside(scene, _by_outsider(scene, payments, campaign, payments.city, 0.0, rng))
 
 
@@ -144,7 +146,7 @@ def _slow_probing(scene: Scene, wanted: int, rng: np.random.Generator) -> Paymen
     payments = replace(payments, euros=np.minimum(payments.euros, rng.uniform(2.0, 12.0, len(card))))
     # Each campaign uses two to four devices; some stay with one campaign, others serve several.
     tool = campaign * 4 + rng.integers(0, 1 + rng.integers(1, 4, len(size))[campaign])
-    return _by_outsider(scene, payments, tool, _somewhere(scene, card, tool, 0.6, rng), 0.2, rng)
+    return _by_outsider(scene, payments, tool, _somewhere(scene, card, tool, 0.6, rng), 0.12, rng)
 
 
 def _account_takeover(scene: Scene, wanted: int, rng: np.random.Generator) -> Payments:
@@ -154,31 +156,31 @@ def _account_takeover(scene: Scene, wanted: int, rng: np.random.Generator) -> Pa
     campaign, step = _unroll(size)
     victim = _victims(world, len(size), rng)
     begin_us = _begin(scene, victim, 12 * _HOUR_US, rng)
-    gap_us = rng.exponential(0.7 * _HOUR_US, len(campaign)).astype(np.int64) + 30 * _SECOND_US
+    gap_us = rng.exponential(0.5 * _HOUR_US, len(campaign)).astype(np.int64) + 30 * _SECOND_US
     elapsed_us = np.cumsum(gap_us)
     time_us = begin_us[campaign] + elapsed_us - elapsed_us[np.flatnonzero(step == 0)][campaign]
     card = victim[campaign]
     category = _one_of(rng, ("money_transfer", "gift_cards", "marketplace", "travel"), len(card))
     merchant = shopping.merchants(world, card, world.home[card], category, rng)
     payments = shopping.ordinary(world, time_us, card, world.home[card], merchant, rng)
-    payments = replace(payments, euros=payments.euros * rng.uniform(0.8, 1.5, len(card)) * (1 + 0.35 * step))
-    city = _somewhere(scene, card, campaign, 0.6, rng)
-    return _inside(scene, _by_outsider(scene, payments, campaign, city, 0.3, rng))
+    payments = replace(payments, euros=payments.euros * rng.uniform(2.0, 5.0, len(card)) * (1 + 0.25 * step))
+    city = _somewhere(scene, card, campaign, 0.5, rng)
+    return _inside(scene, _by_outsider(scene, payments, campaign, city, 0.15, rng))
 
 
 def _ring(scene: Scene, wanted: int, rng: np.random.Generator) -> Payments:
     """Several cards at the same few merchants from the same few devices, in ordinary amounts."""
     world = scene.world
-    size = _campaigns(rng.integers(10, 26, wanted + 1), wanted)
+    size = _campaigns(rng.integers(8, 19, wanted + 1), wanted)
     campaign, _ = _unroll(size)
     count = len(size)
-    members = rng.integers(0, world.cards, (count, 8))
+    members = rng.integers(0, world.cards, (count, _RING_CARDS))
     shops_in = _one_of(rng, ("marketplace", "digital_goods", "gift_cards", "money_transfer"), (count, 3))
     shops = world.merchants.draw(
         shopping.group_of(np.zeros(count * 3, np.int64), shops_in.ravel()), rng.random(count * 3)
     )
     which = rng.integers(0, 3, len(campaign))
-    card = members[campaign, rng.integers(0, 8, len(campaign))]
+    card = members[campaign, rng.integers(0, _RING_CARDS, len(campaign))]
     time_us = _spread(scene, members[:, 0], rng.integers(4 * DAY_US, 12 * DAY_US, count), campaign, rng)
     payments = shopping.ordinary(world, time_us, card, world.home[card], shops.reshape(count, 3)[campaign, which], rng)
     tool = campaign * 2 + rng.integers(0, 2, len(campaign))
@@ -188,38 +190,41 @@ def _ring(scene: Scene, wanted: int, rng: np.random.Generator) -> Payments:
 def _compromised_merchant(scene: Scene, wanted: int, rng: np.random.Generator) -> Payments:
     """For one to two weeks the cards that were used at a merchant are used again, mostly there, by somebody else."""
     world, genuine = scene.world, scene.genuine
-    size = _campaigns(rng.integers(14, 29, wanted + 1), wanted)
-    campaign, _ = _unroll(size)
+    size = _campaigns(rng.integers(20, 37, wanted + 1), wanted)
+    campaign, step = _unroll(size)
     by_merchant = np.argsort(genuine.merchant, kind="stable")
     customers = np.searchsorted(genuine.merchant[by_merchant], np.arange(len(world.merchant_city) + 1))
-    # By custom: a busy merchant is the better catch.
-    leak = genuine.merchant[rng.integers(0, len(genuine), len(size))]
+    leak = rng.choice(np.flatnonzero(np.diff(customers)), len(size))
     shop = leak[campaign]
     among = customers[shop] + (rng.random(len(shop)) * (customers[shop + 1] - customers[shop])).astype(np.int64)
     card = genuine.card[by_merchant[among]]
 
-    there = rng.random(len(card)) < 0.7
-    time_us = _spread(scene, card, rng.integers(7 * DAY_US, 14 * DAY_US, len(size)), campaign, rng)
+    there = rng.random(len(card)) < 0.9
+    # In several sittings of an hour, each from one device where it is online.
+    sittings = np.repeat(np.arange(len(size)), _SITTINGS)
+    lasts_us = rng.integers(7 * DAY_US, 14 * DAY_US, len(size))
+    sitting_us = _spread(scene, card[step == 0], lasts_us, sittings, rng)
+    sitting = campaign * _SITTINGS + rng.integers(0, _SITTINGS, len(campaign))
+    time_us = np.minimum(sitting_us[sitting] + rng.integers(0, _HOUR_US, len(campaign)), scene.end_us - 1)
     names = ("marketplace", "gift_cards", "digital_goods", "food_delivery")
     elsewhere = shopping.merchants(world, card, world.home[card], _one_of(rng, names, len(card)), rng)
     payments = shopping.ordinary(world, time_us, card, world.home[card], np.where(there, shop, elsewhere), rng)
-    payments = replace(_by_copy(payments), euros=payments.euros * rng.uniform(0.9, 2.2, len(card)))
-    each = np.arange(len(card))
-    return _by_outsider(scene, payments, each, _somewhere(scene, card, each, 0.7, rng), 0.4, rng)
+    payments = replace(_by_copy(payments), euros=payments.euros * rng.uniform(2.0, 6.0, len(card)))
+    return _by_outsider(scene, payments, sitting, _somewhere(scene, card, sitting, 0.6, rng), 0.2, rng)
 
 
 KINDS: dict[str, Kind] = {
-    "card_testing": Kind(0.17, (2, 8, 48), _card_testing),
+    "card_testing": Kind(0.20, (2, 8, 48), _card_testing),
     "impossible_travel": Kind(0.13, (0.2, 2, 24), _impossible_travel),
     "slow_probing": Kind(0.17, (36, 72, 119), _slow_probing),
-    "account_takeover": Kind(0.18, (6, 24, 72), _account_takeover),
-    "ring": Kind(0.16, (24, 72, 119), _ring),
-    "compromised_merchant": Kind(0.19, (12, 36, 96), _compromised_merchant),
+    "account_takeover": Kind(0.20, (6, 24, 72), _account_takeover),
+    "ring": Kind(0.18, (24, 72, 119), _ring),
+    "compromised_merchant": Kind(0.12, (6, 24, 72), _compromised_merchant),
 }
 
 
 def _campaigns(sizes: Integers, wanted: int, least: int = 2) -> Integers:
-    """The first campaigns of these sizes that make about `wanted` payments together; at least one, of `least` payments."""
+    """The first campaigns of these sizes that together make about `wanted` payments; at least one, of `least`."""
     sizes = np.minimum(sizes, max(wanted, least))
     middle = np.cumsum(sizes) - sizes / 2
     return sizes[: max(1, int(np.searchsorted(middle, wanted, side="right")))]
@@ -243,7 +248,9 @@ def _one_of(rng: np.random.Generator, names: tuple[str, ...], shape: int | tuple
 def _begin(scene: Scene, card: Integers, lasts_us: Integers | int, rng: np.random.Generator) -> Integers:
     """When campaigns begin, so that they end inside the span: mostly when the owner shops too, else at any hour."""
     latest_us = np.maximum(scene.span_us - lasts_us, 1)
-    offset_us = (rng.random(len(card)) * latest_us).astype(np.int64)
+    # Evenly over the span: a few campaigns by chance would crowd one week and leave out another.
+    slot = rng.permutation(len(card)) + rng.random(len(card))
+    offset_us = (slot / len(card) * latest_us).astype(np.int64)
     local_us = (shopping.seconds_of_day(scene.world, card, np.ones(len(card), bool), rng) * 1e6).astype(np.int64)
     day_us = (scene.start_us + offset_us) // DAY_US * DAY_US
     habitual_us = day_us + local_us - shopping.UTC_OFFSET_US[scene.world.home[card]]
@@ -251,12 +258,18 @@ def _begin(scene: Scene, card: Integers, lasts_us: Integers | int, rng: np.rando
     return np.where(fits, habitual_us, scene.start_us + offset_us)
 
 
-def _spread(scene: Scene, card: Integers, lasts_us: Integers, campaign: Integers, rng: np.random.Generator) -> Integers:
-    """Times of payments anywhere in campaigns of these lengths, `[payments]`; cut to four fifths of the span."""
-    lasts_us = np.minimum(lasts_us, scene.span_us * 4 // 5)
-    owner = card if len(card) == len(lasts_us) else card[np.searchsorted(campaign, np.arange(len(lasts_us)))]
-    begin_us = _begin(scene, owner, lasts_us, rng)
-    return begin_us[campaign] + (rng.random(len(campaign)) * lasts_us[campaign]).astype(np.int64)
+def _spread(
+    scene: Scene, owner: Integers, lasts_us: Integers, campaign: Integers, rng: np.random.Generator
+) -> Integers:
+    """Times of payments anywhere in campaigns of these lengths, `[payments]`.
+
+    Campaigns begin at any time, so that the last days of a log hold as many frauds as the others: what would fall
+    behind its end falls to its beginning, as from a campaign that was on when the log began.  `owner` is a card of
+    each campaign; `[campaigns]` as `lasts_us`.
+    """
+    begin_us = _begin(scene, owner, 0, rng)
+    elapsed_us = begin_us[campaign] - scene.start_us + (rng.random(len(campaign)) * lasts_us[campaign]).astype(np.int64)
+    return scene.start_us + elapsed_us % scene.span_us
 
 
 def _somewhere(scene: Scene, card: Integers, tool: Integers, near: float, rng: np.random.Generator) -> Integers:
@@ -278,8 +291,8 @@ def _by_outsider(
 ) -> Payments:
     """Online payments from fraudsters' devices, through relays in these cities; `tool` numbers the devices.
 
-    With probability `hidden`, drawn for each tool, it is the owner's own device, by malware or at a distance, and nothing
-    about the place is strange.
+    With probability `hidden`, drawn for each tool, it is the owner's own device, by malware or at a distance, and
+    nothing about the place is strange.
     """
     tools = int(tool.max()) + 1
     number = rng.integers(0, max(1, tools * 2 // 3), tools)  # crews use a device again for other campaigns

@@ -20,10 +20,10 @@ _WEEKDAY: Floats = np.array([0.92, 0.93, 0.95, 1.0, 1.15, 1.25, 0.8])
 _PAYDAY: Floats = np.array([1.5, 1.35, 1.2, 1.1])  # the day itself and those after it
 
 _SHARE_OF_BIG_PURCHASES = 0.006
-_SHARE_OF_STRAY_ADDRESSES = 0.004  # roaming exits and wrong entries in tables of addresses
+_SHARE_OF_STRAY_ADDRESSES = 0.003  # roaming exits and wrong entries in tables of addresses
 _SHARE_THROUGH_VPN = 0.3  # of what the users of one pay online
 _SHARE_PAID_AT_HOME = 0.35  # while the owner is away, where somebody stays
-_BURSTS_PER_PAYMENT = 0.0012
+_BURSTS_PER_PAYMENT = 0.001
 
 
 def genuine(world: World, start_us: int, end_us: int, rng: np.random.Generator) -> Payments:
@@ -43,7 +43,7 @@ def genuine(world: World, start_us: int, end_us: int, rng: np.random.Generator) 
 
 
 def _everyday(world: World, travels: Travels, start_us: int, end_us: int, rng: np.random.Generator) -> Payments:
-    """The daily round in local time, at home and on journeys, with big purchases and jumping addresses here and there."""
+    """The daily round in local time, at home and on journeys, with some big purchases and jumping addresses."""
     # One more day on each side, so that every time zone is complete.
     first_day = start_us // DAY_US - 1
     days = -(-end_us // DAY_US) + 1 - first_day
@@ -84,9 +84,7 @@ def _rhythm(world: World, first_day: int, days: int) -> Floats:
 def _big(payments: Payments, rng: np.random.Generator) -> Payments:
     """Some payments become many times larger: a sofa, a bicycle, a deposit."""
     big = rng.random(len(payments)) < _SHARE_OF_BIG_PURCHASES
-    return replace(
-        payments, euros=np.where(big, payments.euros * rng.uniform(3.0, 12.0, len(payments)), payments.euros)
-    )
+    return replace(payments, euros=payments.euros * np.where(big, rng.uniform(3.0, 12.0, len(payments)), 1.0))
 
 
 def _stray(world: World, payments: Payments, rng: np.random.Generator) -> Payments:
@@ -103,7 +101,7 @@ def _stray(world: World, payments: Payments, rng: np.random.Generator) -> Paymen
 
 
 def _subscriptions(world: World, start_us: int, end_us: int, rng: np.random.Generator) -> Payments:
-    """Monthly charges by the merchant itself (no device); some begin with a small trial and turn into the full price."""
+    """Monthly charges by the merchant itself (no device); some begin with a small trial, then cost the full price."""
     owners = np.repeat(np.arange(world.cards), rng.poisson(1.2, world.cards))
     category = np.full(len(owners), CATEGORY["subscription"])
     merchant = shopping.merchants(world, owners, world.home[owners], category, rng)

@@ -1,19 +1,16 @@
-"""The simulated log: all payments in time order as a table, and the files it is written to."""
+"""The simulated log: all payments in time order, put into the words of the source mapping `simulated`."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow import csv, parquet
 
 from components.simulator.frauds import Scene, delays_us, frauds
 from components.simulator.genuine import DAY_US, genuine
@@ -49,11 +46,11 @@ _ROWS_AT_ONCE = 1 << 20
 def simulate(cards: int, days: int, seed: int, start: datetime = START) -> pa.Table:
     """A log as the mapping `simulated` reads it, and `fraud_kind` (null for genuine rows), in order of `event_time`.
 
-    The same arguments give the same table.  Cards, merchants and their habits depend on `cards` and `seed` alone, so that
-    a log with a later `start` goes on in the same world.
+    The same arguments give the same table.  Cards, merchants and their habits depend on `cards` and `seed` alone, so
+    that a log with a later `start` goes on in the same world.
 
     Args:
-        cards: 1 or more; each pays about 1.7 times a day on average.
+        cards: 1 or more; each pays about 1.8 times a day on average.
         days: 1 or more.
         seed: 0 or more.
         start: first moment of the log, with its time zone.
@@ -69,9 +66,7 @@ def simulate(cards: int, days: int, seed: int, start: datetime = START) -> pa.Ta
     if start.tzinfo is None:
         raise ConfigurationError(f"start {start.isoformat()} has no time zone; write {start.isoformat()}+00:00 for UTC")
     if start.astimezone(UTC).date() < rated_since:
-        raise ConfigurationError(
-            f"start {start.isoformat()} lies before the first currency rates, {rated_since}; start later"
-        )
+        raise ConfigurationError(f"start {start.isoformat()} lies before the first rates, {rated_since}; start later")
 
     start_us = int(start.timestamp() * 1_000) * _CLOCK_US
     end_us = start_us + days * DAY_US
@@ -90,6 +85,12 @@ def simulate(cards: int, days: int, seed: int, start: datetime = START) -> pa.Ta
     return pa.concat_tables(parts)
 
 
+def frauds_by_kind(log: pa.Table) -> dict[str, int]:
+    """How many frauds of each kind a simulated log holds."""
+    counts = {item["values"]: item["counts"] for item in pc.value_counts(log["fraud_kind"]).to_pylist()}
+    return {kind: counts.get(kind, 0) for kind in FRAUD_KINDS}
+
+
 def _rows(
     world: World, payments: Payments, mapping: SourceMapping, id_prefix: str, first: int, rng: np.random.Generator
 ) -> pa.Table:
@@ -97,7 +98,7 @@ def _rows(
     rows, fraud = len(payments), payments.kind != GENUINE
     at_terminal = payments.channel != ONLINE
     currency = _currency(world, payments)
-    # Known late or early, a label is known by the mapping's delay.
+    # What nobody has reported by the mapping's delay counts as genuine.
     known_us = np.full(rows, mapping.label_delay_s * 1_000_000)
     known_us[fraud] = delays_us(payments.kind[fraud], rng)
     north = np.where(at_terminal, world.merchant_north[payments.merchant], 0.0)
@@ -127,7 +128,7 @@ def _rows(
 
 
 def _currency(world: World, payments: Payments) -> Integers:
-    """What each payment is charged in, as a position in `CURRENCIES`: the merchant's money, or the customer's at home."""
+    """What each payment is charged in, as a position in `CURRENCIES`: the money of the merchant or of the card."""
     localised = world.merchant_localised[payments.merchant]
     city = np.where(localised, world.home[payments.card], world.merchant_city[payments.merchant])
     return np.array([CURRENCIES.index(place.currency) for place in CITIES])[city]
@@ -177,49 +178,6 @@ def _hex(prefix: str, value: NDArray[np.uint64], digits: int) -> pa.Array:
 
 def _dotted(ip: Integers) -> pa.Array:
     """IPv4 addresses in dotted notation; null for `NONE`."""
-    octets = [
-        _of([str(octet) for octet in range(256)], np.where(ip == NONE, NONE, ip >> s & 255)) for s in (24, 16, 8, 0)
-    ]
+    numbers = [str(octet) for octet in range(256)]
+    octets = [_of(numbers, np.where(ip == NONE, NONE, ip >> shift & 255)) for shift in (24, 16, 8, 0)]
     return pc.binary_join_element_wise(*octets, ".")
-
-
-def check_target(path: Path) -> None:
-    """Refuses, before any work is done, a file that cannot be written.
-
-    Raises:
-        ConfigurationError: the ending is unknown, the folder is missing, or a folder is in the way.
-    """
-    if path.suffix not in _WRITERS:
-        raise ConfigurationError(f"{path} ends in {path.suffix!r}; use one of {', '.join(_WRITERS)}")
-    if not path.parent.is_dir():
-        raise ConfigurationError(f"{path.parent}, the folder of {path.name}, does not exist; make it first")
-    if path.is_dir():
-        raise ConfigurationError(f"{path} is a folder; name a file")
-
-
-def write(table: pa.Table, path: Path) -> None:
-    """Writes a log as Parquet, CSV or JSON lines, by the ending; the file appears whole or not at all.
-
-    Raises:
-        ConfigurationError: as `check_target`.
-    """
-    check_target(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        _WRITERS[path.suffix](table, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _write_json_lines(table: pa.Table, path: Path) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for batch in table.to_batches(_ROWS_AT_ONCE // 8):
-            batch.to_pandas().to_json(file, orient="records", lines=True, date_format="iso", date_unit="us")
-
-
-_WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
-    ".parquet": lambda table, path: parquet.write_table(table, path, compression="zstd"),
-    ".csv": lambda table, path: csv.write_csv(table, path),
-    ".jsonl": _write_json_lines,
-}

@@ -31,7 +31,7 @@ DeviceOwner = Literal["phone", "laptop", "household", "kiosk", "atm", "private",
 
 @dataclass(frozen=True)
 class Payments:
-    """Payments, one entry of each column per payment, in any order; cards, merchants and cities are positions in the world.
+    """Payments in any order, one entry of each column per payment; cards, merchants and cities are their positions.
 
     Attributes:
         time_us: UTC microseconds since the Unix epoch.

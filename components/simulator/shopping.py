@@ -1,4 +1,4 @@
-"""The ordinary payment: which merchant, what amount, through which channel, from which device and address, at what hour."""
+"""The ordinary payment: to which merchant, how much, through which channel, from which device, and when."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from components.simulator.payments import (
     GENUINE,
     NONE,
     ONLINE,
+    Flags,
     Floats,
     Integers,
     Payments,
@@ -33,8 +34,8 @@ _IN_TOWN = (1, 1, 1, 1, 1, 3, 10, 25, 35, 35, 38, 48, 60, 52, 42, 42, 52, 68, 70
 _ONLINE = (14, 9, 6, 4, 4, 5, 10, 18, 24, 28, 30, 32, 36, 34, 32, 32, 34, 38, 44, 54, 60, 58, 44, 26)
 
 
-def seconds_of_day(world: World, card: Integers, online: np.ndarray, rng: np.random.Generator) -> Floats:
-    """When in its local day each card pays, seconds; a little before 0 or after 86,400 for owners who live early or late."""
+def seconds_of_day(world: World, card: Integers, online: Flags, rng: np.random.Generator) -> Floats:
+    """When in its local day each card pays, seconds; may pass midnight for owners who live early or late."""
     u = rng.random(len(card))
     hour = np.where(online, _quantile(_ONLINE, u), _quantile(_IN_TOWN, u))
     return hour * 3_600 + world.shift_s[card]
@@ -58,15 +59,15 @@ def prices(world: World, card: Integers, category: Integers, rng: np.random.Gene
 
 
 def own_device(world: World, card: Integers, time_us: Integers, rng: np.random.Generator) -> Integers:
-    """The device behind an online payment: phone, laptop, the household's tablet, a public one, or a browser that forgets."""
+    """The device behind an online payment: the owner's, the household's, a public one, or a browser that forgets."""
     rows = len(card)
     u = rng.random(rows)
     mobile = u < 0.85 * world.phone_share[card]
     chosen = np.where(mobile, phone(world, card, time_us), device("laptop", card))
     chosen = np.where((u >= 0.85) & (u < 0.97), device("household", world.household[card]), chosen)
     kiosk = device("kiosk", world.home[card] * _KIOSKS_PER_CITY + rng.integers(0, _KIOSKS_PER_CITY, rows))
-    chosen = np.where((u >= 0.97) & (u < 0.98), kiosk, chosen)
-    return np.where(u >= 0.98, device("private", rng.integers(0, 2**48, rows)), chosen)
+    chosen = np.where((u >= 0.97) & (u < 0.985), kiosk, chosen)
+    return np.where(u >= 0.985, device("private", rng.integers(0, 2**48, rows)), chosen)
 
 
 def phone(world: World, card: Integers, time_us: Integers) -> Integers:
@@ -76,13 +77,13 @@ def phone(world: World, card: Integers, time_us: Integers) -> Integers:
 
 
 def addresses(world: World, card: Integers, city: Integers, rng: np.random.Generator) -> Integers:
-    """IPv4 addresses in 10.0.0.0/8, which is nobody's: the household's at home, else one that a city's phones share."""
-    rows = len(card)
+    """IPv4 addresses in 10.0.0.0/8, which is nobody's: the household's, one that phones share, or a relay."""
+    u = rng.random(len(card))
     household = world.household[card].astype(np.uint64) + np.uint64(world.salt)
     fixed = 10 << 24 | city << 16 | (mix64(household) >> np.uint64(48)).astype(np.int64)
-    shared = 10 << 24 | (64 + city) << 16 | rng.integers(0, 64, rows)
-    at_home = (city == world.home[card]) & (rng.random(rows) < 0.7)
-    return np.where(at_home, fixed, shared)
+    shared = 10 << 24 | (64 + city) << 16 | rng.integers(0, 64, len(card))
+    chosen = np.where((city == world.home[card]) & (u < 0.7), fixed, shared)
+    return np.where(u >= 0.94, exits(city, rng), chosen)
 
 
 def exits(city: Integers, rng: np.random.Generator) -> Integers:

@@ -14,7 +14,7 @@ from components.simulator.places import CITIES, distances_km
 
 @dataclass(frozen=True)
 class Category:
-    """A line of business; amounts are log-normal around `median_euros`, with `spread` as the deviation of the logarithm."""
+    """A line of business; amounts are log-normal around `median_euros`, `spread` deviating their logarithm."""
 
     name: str
     online: bool
@@ -83,7 +83,7 @@ class GroupedChoice:
 
 @dataclass(frozen=True)
 class World:
-    """Who pays and who is paid.  Merchants are sorted by group: each city's local categories, then the online categories.
+    """Who pays and who is paid.  Merchants are sorted by group: each city's local categories, then the online ones.
 
     Attributes:
         salt: makes the names of this world's cards, merchants and devices.
@@ -186,14 +186,14 @@ def build(cards: int, rng: np.random.Generator) -> World:
         phone_period_s=rng.integers(400, 1_100, cards) * 86_400,
         phone_phase_s=rng.integers(0, 1_100 * 86_400, cards),
         travels=rng.beta(0.8, 6.0, cards),
-        stays_paying=rng.random(cards) < 0.10,
-        vpn=rng.random(cards) < 0.05,
+        stays_paying=rng.random(cards) < 0.06,
+        vpn=rng.random(cards) < 0.04,
         payday=rng.choice(np.array([1, 15, 25, 28]), cards),
     )
 
 
 def _merchants(cards: int, city_weight: Floats, rng: np.random.Generator) -> dict[str, Any]:
-    """The columns of `World` that describe merchants; every group has at least one, and a few take most of the custom."""
+    """The columns of `World` about merchants; every group has at least one, and a few take most of the custom."""
     local_share = np.outer(city_weight / city_weight.sum(), _WEIGHT[_LOCAL] / _WEIGHT[_LOCAL].sum()).ravel()
     online_share = np.full(IS_ONLINE.sum(), 1 / IS_ONLINE.sum())
     sizes = np.concatenate([1 + rng.poisson(cards / 30 * local_share), 3 + rng.poisson(cards / 60 * online_share)])
@@ -204,8 +204,8 @@ def _merchants(cards: int, city_weight: Floats, rng: np.random.Generator) -> dic
     is_local = group < len(local_share)
     seat = rng.integers(0, len(CITIES), len(group))
     city = np.where(is_local, group // len(_LOCAL), seat)
-    # Some chains register all terminals at the head office.  Never the first of a group, which takes most of the custom.
-    at_head_office = is_local & (rank > 0) & (rng.random(len(group)) < 0.06)
+    # Some chains register all terminals at the head office; never the first of a group, which has most custom.
+    at_head_office = is_local & (rank > 0) & (rng.random(len(group)) < 0.03)
     reported = np.where(at_head_office, seat, city)
     category = np.concatenate([np.tile(_LOCAL, len(CITIES)), np.flatnonzero(IS_ONLINE)])[group]
     return {
