@@ -10,8 +10,9 @@ from pipelines import console
 
 # verb -> (module that holds its click command as `command`, the line that `fraudops --help` shows).
 VERBS: dict[str, tuple[str, str]] = {
+    "demo": ("pipelines.commands.demo", "Simulate a log and take it through the pipeline."),
     "simulate": ("pipelines.commands.simulate", "Write a simulated transaction log."),
-    "run": ("pipelines.commands.run", "Take a log through validation, training and the gates to the registry."),
+    "run": ("pipelines.commands.run", "Take a log through the pipeline to the registry."),
     "features": ("pipelines.commands.features", "Compute the features of a log; compare two results."),
     "models": ("pipelines.commands.models", "Look at the versions in the model registry."),
     "doctor": ("pipelines.commands.doctor", "Say what is installed, missing or mismatched."),

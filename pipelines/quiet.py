@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _LOGGERS = ("tensorflow", "absl", "apache_beam", "great_expectations", "mlflow", "alembic", "root")
 
@@ -14,7 +15,8 @@ _LOGGERS = ("tensorflow", "absl", "apache_beam", "great_expectations", "mlflow",
 @contextmanager
 def quiet() -> Iterator[None]:
     """Shows errors only; read by TensorFlow's C++ when it is loaded, so enter before importing it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Without NVIDIA's driver TensorFlow logs its absence as an error, each time.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if Path("/proc/driver/nvidia").exists() else "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     with warnings.catch_warnings():

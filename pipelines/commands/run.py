@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,16 +31,15 @@ def command(source: str, log: Path, until: str | None, config: Path | None, work
 
 def train(source: str, log: Path, until: str | None, config: Path | None, workspace: Path) -> Outcome:
     """Runs the pipeline with a progress line per step; what fails before the imports fails at once."""
+    from pipelines.quiet import quiet
     from pipelines.workspace import Workspace
     from schemas import sources
 
     mapping = sources.load(source)
     where = Workspace.at(workspace)
     console.say("loading TensorFlow and TFX")
-    from pipelines import config as configuration
-    from pipelines.quiet import quiet
-
     with quiet():
+        from pipelines import config as configuration
         from pipelines.run import execute, utc_now
         from pipelines.training import TrainingRun
 
@@ -53,16 +53,15 @@ def table(outcome: Outcome) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    steps = Table("step", "", "seconds", title="Steps")
+    steps = Table("step", "", "seconds", "rows in", "rows out")
+    flow = _flow(outcome.rows)
     for name, state in outcome.steps.items():
-        steps.add_row(name, state, f"{outcome.seconds[name]:.1f}")
+        rows_in, rows_out = flow.get(name, ("", ""))
+        steps.add_row(name, state, f"{outcome.seconds[name]:.1f}", rows_in, rows_out)
     steps.add_row("total", "", f"{outcome.seconds['total']:.1f}", style="bold")
-    rows = Table("rows", "count", title="Rows")
-    for name, count in outcome.rows.items():
-        rows.add_row(name, f"{count:,}")
-    parts: list[RenderableType] = [steps, rows]
+    parts: list[RenderableType] = [steps]
     if outcome.metrics:
-        metrics = Table("metric", *outcome.metrics, title="Metrics")
+        metrics = Table("metric", *outcome.metrics)
         for name in ("frauds", "prevalence", "average_precision", "roc_auc", "recall_at_fpr_0.01", "card_precision_100"):
             metrics.add_row(name, *(f"{split[name]:.4g}" if name in split else "-" for split in outcome.metrics.values()))
         parts.append(metrics)
@@ -72,3 +71,23 @@ def table(outcome: Outcome) -> RenderableType:
     verdict = f"passed; model version {outcome.model_version}" if outcome.model_version else outcome.status.replace("_", " ")
     parts.append(Text(f"{verdict}   peak memory {outcome.peak_rss_mib:,.0f} MiB\nreport  {outcome.report}", style="bold"))
     return Group(*parts)
+
+
+def _flow(rows: Mapping[str, int]) -> dict[str, tuple[str, str]]:
+    """Rows in and out by step, as far as the run got."""
+    if not rows:
+        return {}
+    good = rows["read"] - rows["dead"] - rows["duplicate"]
+    flow = {"ingest": (f"{rows['read']:,}", f"{good:,} good, {rows['dead']:,} dead, {rows['duplicate']:,} duplicate")}
+    if "train" in rows:
+        train, validation, test = rows["train"], rows["validation"], rows["test"]
+        flow["examples"] = (
+            f"{good:,}",
+            f"{rows['warm_up']:,} warm-up, {rows['immature']:,} immature, {train:,} train, {validation:,} validation, {test:,} test",
+        )
+        flow["statistics"] = (f"{train + validation + test:,}", "")
+        flow["transform"] = (f"{train:,}", "")
+        flow["trainer"] = (f"{train:,} + {validation:,}", "")
+        flow["evaluator"] = (f"{test:,}", "")
+        flow["evidence"] = (f"{validation:,} + {test:,}", "")
+    return flow
