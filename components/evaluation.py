@@ -11,8 +11,8 @@ from typing import Any
 
 import apache_beam as beam
 import tensorflow_model_analysis as tfma
-from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.extractors import features_extractor, predictions_extractor
+from tensorflow_model_analysis.proto import config_pb2
 
 from components.gate import Reason
 from schemas.features import FeatureSpec
@@ -79,7 +79,9 @@ def refusal_reasons(evaluation: Path) -> tuple[Reason, ...]:
             threshold = failure.metric_threshold
             if threshold.HasField("change_threshold"):
                 limit = threshold.change_threshold.absolute.value
-                message = f"{name} on test changed by {value:+.4f} against the champion; {limit:+.4f} is the most it may lose"
+                message = (
+                    f"{name} on test changed by {value:+.4f} against the champion; {limit:+.4f} is the most it may lose"
+                )
             else:
                 limit = threshold.value_threshold.lower_bound.value
                 message = f"{name} on test is {value:.4f}, below the floor of {limit:.4f}"

@@ -119,7 +119,9 @@ def read_features(root: Path, split: str, spec: FeatureSpec) -> pa.Table:
         values = table[declaration.name].combine_chunks().flatten()
         if declaration.is_text:
             values = values.cast(pa.string())
-        columns[declaration.name] = values if declaration.width == 1 else pa.FixedSizeListArray.from_arrays(values, declaration.width)
+        columns[declaration.name] = (
+            values if declaration.width == 1 else pa.FixedSizeListArray.from_arrays(values, declaration.width)
+        )
     return pa.table(columns)
 
 

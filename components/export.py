@@ -57,11 +57,14 @@ def export_saved_model(
         return {"score": tf.ensure_shape(model({name: transformed[name] for name in scored}, training=False), [None])}
 
     named = {
-        i.name: tf.TensorSpec([None] if i.width == 1 else [None, i.width], tf.string if i.is_text else tf.float32, name=i.name)
+        i.name: tf.TensorSpec(
+            [None] if i.width == 1 else [None, i.width], tf.string if i.is_text else tf.float32, name=i.name
+        )
         for i in spec.inputs
     }
     parsing = {
-        i.name: tf.io.FixedLenFeature([] if i.width == 1 else [i.width], tf.string if i.is_text else tf.float32) for i in spec.inputs
+        i.name: tf.io.FixedLenFeature([] if i.width == 1 else [i.width], tf.string if i.is_text else tf.float32)
+        for i in spec.inputs
     }
 
     def score_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -116,7 +119,9 @@ def _write_warm_up(path: Path, rows: Mapping[str, np.ndarray], spec: FeatureSpec
     numeric, categorical = pack(rows, spec)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for size in (1, 8, 64):
-            request = predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(name="fraud", signature_name="score_packed"))
+            request = predict_pb2.PredictRequest(
+                model_spec=model_pb2.ModelSpec(name="fraud", signature_name="score_packed")
+            )
             request.inputs["numeric"].CopyFrom(tf.make_tensor_proto(numeric[:size]))
             request.inputs["categorical"].CopyFrom(
                 tf.make_tensor_proto(categorical[:size], dtype=tf.string, shape=categorical[:size].shape)

@@ -21,7 +21,9 @@ def read_spec(saved_model: Path) -> FeatureSpec:
     """
     file = saved_model / ASSETS_EXTRA / FEATURE_SPEC_FILE
     if not file.is_file():
-        raise ArtifactError(f"{saved_model} has no {ASSETS_EXTRA}/{FEATURE_SPEC_FILE}; it is not a model of this project")
+        raise ArtifactError(
+            f"{saved_model} has no {ASSETS_EXTRA}/{FEATURE_SPEC_FILE}; it is not a model of this project"
+        )
     return FeatureSpec.from_json(file.read_text(encoding="utf-8"))
 
 
@@ -33,7 +35,9 @@ def score_split(saved_model: Path, examples_root: Path, split: str) -> tuple[np.
     scores, labels = [], []
     for features, batch_labels in read_batches(examples_root, split, spec):
         numeric, categorical = pack(features, spec)
-        outputs = score(numeric=tf.constant(numeric), categorical=tf.constant(categorical, tf.string, categorical.shape))
+        outputs = score(
+            numeric=tf.constant(numeric), categorical=tf.constant(categorical, tf.string, categorical.shape)
+        )
         scores.append(outputs["score"].numpy())
         labels.append(batch_labels)
     return np.concatenate(scores), np.concatenate(labels)

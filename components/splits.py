@@ -78,7 +78,9 @@ def plan(first_us: int, last_us: int, label_delay_s: int, config: SplitConfig) -
 def assign(event_time_us: np.ndarray, labelled: np.ndarray, cuts: Cuts) -> np.ndarray:
     """The part of each row as an index into `PARTS`, int8 `[rows]`; a row without a label is immature wherever it would count."""
     edges = (cuts.train_start, cuts.train_end, cuts.validation_start, cuts.test_start, cuts.test_end)
-    part_between = np.array([PARTS.index(p) for p in ("warm_up", "train", "immature", "validation", "test", "immature")], np.int8)
+    part_between = np.array(
+        [PARTS.index(p) for p in ("warm_up", "train", "immature", "validation", "test", "immature")], np.int8
+    )
     part = part_between[np.searchsorted(edges, event_time_us, side="right")]
     return np.where((part != PARTS.index("warm_up")) & ~labelled, np.int8(PARTS.index("immature")), part)
 

@@ -82,7 +82,9 @@ class Trained:
 def strategy_for_this_machine() -> tf.distribute.Strategy:
     """MirroredStrategy over all GPUs, or over all logical CPU devices where there are several; else the default strategy."""
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([d.name for d in devices]) if len(devices) > 1 else tf.distribute.get_strategy()
+    return (
+        tf.distribute.MirroredStrategy([d.name for d in devices]) if len(devices) > 1 else tf.distribute.get_strategy()
+    )
 
 
 def transform_split(
@@ -134,7 +136,9 @@ def batches(inputs: Mapping[str, np.ndarray], labels: np.ndarray, batch_size: in
     size = min(batch_size, rows)
 
     def one_pass(number: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(tf.range(rows), tf.stack([tf.constant(seed, tf.int64), number]))
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(rows), tf.stack([tf.constant(seed, tf.int64), number])
+        )
         full = rows // size * size
         return tf.data.Dataset.from_tensor_slices(tf.reshape(order[:full], [-1, size]))
 
@@ -151,7 +155,9 @@ def logits(network: keras.Model, inputs: Mapping[str, np.ndarray]) -> np.ndarray
     rows = len(inputs[NUMERIC])
     return np.concatenate(
         [
-            call({name: tf.constant(values[start : start + _INFERENCE_BATCH]) for name, values in inputs.items()}).numpy()[:, 0]
+            call(
+                {name: tf.constant(values[start : start + _INFERENCE_BATCH]) for name, values in inputs.items()}
+            ).numpy()[:, 0]
             for start in range(0, rows, _INFERENCE_BATCH)
         ]
     )
@@ -169,7 +175,9 @@ class _ValidationAveragePrecision(keras.callbacks.Callback):
 
         if logs is not None:
             scores = logits(self.model, self._inputs)
-            logs["val_average_precision"] = float(average_precision_score(self._labels, scores)) if self._labels.any() else 0.0
+            logs["val_average_precision"] = (
+                float(average_precision_score(self._labels, scores)) if self._labels.any() else 0.0
+            )
 
 
 def fit(
@@ -195,7 +203,9 @@ def fit(
     """
     frauds = int(train[1].sum())
     if frauds == 0:
-        raise LogError(f"none of the {len(train[1])} training rows is a fraud; give a longer log or check the label's mapping")
+        raise LogError(
+            f"none of the {len(train[1])} training rows is a fraud; give a longer log or check the label's mapping"
+        )
     keras.utils.set_random_seed(config.seed)
     inputs, labels = network_inputs(train[0], shape), train[1]
     held_out = network_inputs(validation[0], shape)
@@ -211,8 +221,12 @@ def fit(
     size = min(config.batch_size, len(labels))
     callbacks: list[keras.callbacks.Callback] = [
         _ValidationAveragePrecision(held_out, validation[1]),
-        keras.callbacks.EarlyStopping("val_average_precision", mode="max", patience=config.patience, restore_best_weights=True),
-        keras.callbacks.ReduceLROnPlateau("val_average_precision", mode="max", factor=0.3, patience=max(1, config.patience // 2)),
+        keras.callbacks.EarlyStopping(
+            "val_average_precision", mode="max", patience=config.patience, restore_best_weights=True
+        ),
+        keras.callbacks.ReduceLROnPlateau(
+            "val_average_precision", mode="max", factor=0.3, patience=max(1, config.patience // 2)
+        ),
     ]
     if log_dir is not None:
         callbacks.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False))

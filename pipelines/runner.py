@@ -56,11 +56,17 @@ def run_locally(pipeline: tfx.dsl.Pipeline, metadata: Path, on_step: Callable[[s
 def read_steps(pipeline: tfx.dsl.Pipeline, metadata: Path) -> dict[str, Step]:
     """The steps of the latest run of a pipeline."""
     store = ml_metadata.MetadataStore(_connection(metadata))
-    runs = [c for c in store.get_contexts_by_type("pipeline_run") if _belongs(store, c, pipeline.pipeline_info.pipeline_name)]
+    runs = [
+        c
+        for c in store.get_contexts_by_type("pipeline_run")
+        if _belongs(store, c, pipeline.pipeline_info.pipeline_name)
+    ]
     latest = max(runs, key=lambda context: context.id)
     executions = {_node(store, e): e for e in store.get_executions_by_context(latest.id)}
     return {
-        node.id: _step(store, node.id, executions[node.id]) if node.id in executions else Step(node.id, "skipped", 0.0, {}, {})
+        node.id: _step(store, node.id, executions[node.id])
+        if node.id in executions
+        else Step(node.id, "skipped", 0.0, {}, {})
         for node in pipeline.components
     }
 

@@ -73,7 +73,9 @@ def build_pipeline(run: TrainingRun, until: str | None = None) -> tfx.dsl.Pipeli
         pipeline_root=str(run.workspace.pipeline_root(run.pipeline_name)),
         components=nodes,
         enable_cache=True,
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(str(run.workspace.metadata)),
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            str(run.workspace.metadata)
+        ),
         beam_pipeline_args=list(BEAM_ARGUMENTS),
     )
 
@@ -110,7 +112,9 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             spec=spec.to_json(),
             splits=to_parameter(config.splits),
             label_delay_s=mapping.label_delay_s,
-            code=code_digest("components.features", "components.examples", "components.splits", "components.steps.examples"),
+            code=code_digest(
+                "components.features", "components.examples", "components.splits", "components.steps.examples"
+            ),
         ).with_id("examples")
         schema = curate_schema(
             feature_spec=examples.outputs["feature_spec"],
@@ -135,7 +139,11 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
         ).with_id("expectations")
         champion = tfx.dsl.Resolver(
             strategy_class=ChampionStrategy,
-            config={"tracking_uri": run.workspace.tracking_uri, "model_name": MODEL_NAME, "feature_spec_digest": spec.digest},
+            config={
+                "tracking_uri": run.workspace.tracking_uri,
+                "model_name": MODEL_NAME,
+                "feature_spec_digest": spec.digest,
+            },
             model=tfx.dsl.Channel(type=_TYPES.Model),
             statistics=tfx.dsl.Channel(type=_TYPES.ExampleStatistics),
         ).with_id("champion")
@@ -175,7 +183,11 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                     "training": to_parameter(config.training),
                     "thresholds": to_parameter(config.thresholds),
                     "code": code_digest(
-                        "components.trainer", "components.model", "components.export", "components.evidence", "components.steps.train"
+                        "components.trainer",
+                        "components.model",
+                        "components.export",
+                        "components.evidence",
+                        "components.steps.train",
                     ),
                 },
             ).with_id("trainer")
@@ -183,7 +195,9 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                 model=trainer.outputs["model"],
                 model_run=trainer.outputs["model_run"],
                 examples=examples.outputs["examples"],
-                code=code_digest("components.evidence", "components.plots", "components.scoring", "components.steps.evidence"),
+                code=code_digest(
+                    "components.evidence", "components.plots", "components.scoring", "components.steps.evidence"
+                ),
             ).with_id("evidence")
             evaluator = tfx.components.Evaluator(
                 examples=examples.outputs["examples"],

@@ -34,7 +34,9 @@ class Workspace:
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigurationError(f"workspace {path} cannot be made ({error.strerror}); name a folder that can be written") from error
+            raise ConfigurationError(
+                f"workspace {path} cannot be made ({error.strerror}); name a folder that can be written"
+            ) from error
         return Workspace(root)
 
     @property

@@ -36,7 +36,8 @@ class ChampionStrategy(ResolverStrategy):
         version = champion(client, self._model_name)
         tags = show_version(client, version, self._model_name).lineage if version is not None else {}
         found = {
-            name: [one for one in artifacts if str(one.id) == tags.get(_LINEAGE[name])] for name, artifacts in input_dict.items()
+            name: [one for one in artifacts if str(one.id) == tags.get(_LINEAGE[name])]
+            for name, artifacts in input_dict.items()
         }
         if not all(found.values()) or not self._comparable(found["model"][0]):
             logging.getLogger(__name__).info("champion %s of %s is no baseline for this run", version, self._model_name)
@@ -45,4 +46,7 @@ class ChampionStrategy(ResolverStrategy):
 
     def _comparable(self, model: standard_artifacts.Model) -> bool:
         file = Path(path_utils.serving_model_path(model.uri)) / ASSETS_EXTRA / FEATURE_SPEC_FILE
-        return file.is_file() and FeatureSpec.from_json(file.read_text(encoding="utf-8")).digest == self._feature_spec_digest
+        return (
+            file.is_file()
+            and FeatureSpec.from_json(file.read_text(encoding="utf-8")).digest == self._feature_spec_digest
+        )

@@ -47,4 +47,6 @@ def build_examples(
     (path_of(feature_spec) / FeatureSpecification.FILE).write_text(specification.to_json(), encoding="utf-8")
     examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
     examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_PARQUET)
-    examples_utils.set_file_format(examples, example_gen_pb2.FileFormat.Name(example_gen_pb2.FileFormat.FILE_FORMAT_PARQUET))
+    examples_utils.set_file_format(
+        examples, example_gen_pb2.FileFormat.Name(example_gen_pb2.FileFormat.FILE_FORMAT_PARQUET)
+    )

@@ -9,7 +9,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tfx.types.standard_artifacts import Examples, ExampleStatistics, Model, ModelBlessing, ModelEvaluation, PushedModel, Schema
+from tfx.types.standard_artifacts import (
+    Examples,
+    ExampleStatistics,
+    Model,
+    ModelBlessing,
+    ModelEvaluation,
+    PushedModel,
+    Schema,
+)
 from tfx.utils import path_utils
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
 
@@ -50,7 +58,9 @@ def register_model(
 ) -> None:
     """Registers the model with its evidence; the ids of MLflow and ML Metadata end up on each other's side."""
     saved_model, folder = Path(path_utils.serving_model_path(model.uri)), Path(evidence.uri)
-    measured = {split: SplitEvidence.from_json((folder / f"{split}.json").read_text(encoding="utf-8")) for split in SPLITS}
+    measured = {
+        split: SplitEvidence.from_json((folder / f"{split}.json").read_text(encoding="utf-8")) for split in SPLITS
+    }
     ingest = json.loads((Path(transactions.uri) / Transactions.REPORT).read_text(encoding="utf-8"))
     rows = json.loads((Path(examples.uri) / COUNTS_FILE).read_text(encoding="utf-8"))
     trained = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
@@ -86,7 +96,9 @@ def register_model(
                 run_name=f"{source} {ingest['last_event'][:10]}",
                 params={key: json.dumps(value) for key, value in json.loads(training).items()}
                 | {"replicas": str(trained["replicas"]), "fitted_positive_weight": f"{trained['positive_weight']:.6g}"},
-                metrics={f"{split}/{name}": value for split, one in measured.items() for name, value in one.metrics().items()},
+                metrics={
+                    f"{split}/{name}": value for split, one in measured.items() for name, value in one.metrics().items()
+                },
                 history=trained["history"],
                 model_name=model_name,
             ),
@@ -95,5 +107,6 @@ def register_model(
     pushed_model.set_string_custom_property("mlflow_run_id", version.run_id)
     pushed_model.set_int_custom_property("mlflow_model_version", version.version)
     (path_of(pushed_model) / "version.json").write_text(
-        json.dumps({"model": version.model_name, "version": version.version, "run_id": version.run_id}), encoding="utf-8"
+        json.dumps({"model": version.model_name, "version": version.version, "run_id": version.run_id}),
+        encoding="utf-8",
     )

@@ -13,7 +13,14 @@ from components.examples import read_features
 from components.gate import anomaly_reasons
 from components.schema import curated_schema
 from components.splits import SPLITS
-from components.steps.artifacts import DriftResult, ExpectationResult, FeatureSpecification, GateVerdict, Transactions, path_of
+from components.steps.artifacts import (
+    DriftResult,
+    ExpectationResult,
+    FeatureSpecification,
+    GateVerdict,
+    Transactions,
+    path_of,
+)
 from components.steps.parameters import from_parameter
 from components.steps.verdicts import read_verdict, write_reasons, write_verdict
 from schemas import sources
@@ -99,5 +106,6 @@ def _training_statistics(statistics: ExampleStatistics) -> statistics_pb2.Datase
 def read_anomalies(folder: Path) -> tuple[anomalies_pb2.Anomalies, ...]:
     """What ExampleValidator found in each split, from the folder that it wrote."""
     return tuple(
-        anomalies_pb2.Anomalies.FromString((folder / f"Split-{split}" / "SchemaDiff.pb").read_bytes()) for split in SPLITS
+        anomalies_pb2.Anomalies.FromString((folder / f"Split-{split}" / "SchemaDiff.pb").read_bytes())
+        for split in SPLITS
     )
