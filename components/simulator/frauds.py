@@ -295,7 +295,7 @@ def _by_outsider(
     nothing about the place is strange.
     """
     tools = int(tool.max()) + 1
-    number = rng.integers(0, max(1, tools * 2 // 3), tools)  # crews use a device again for other campaigns
+    number = rng.integers(0, 2 * tools, tools)  # crews use a device again for other campaigns
     stream = rng.integers(2**20) << 24  # and no device for another kind of fraud
     own = (rng.random(tools) < hidden)[tool] | (payments.channel != ONLINE)
     return replace(

@@ -190,7 +190,7 @@ def test_no_column_alone_tells_fraud(log):
         scores = [values.iloc[half:].map(rate).fillna(early.is_fraud.mean())]
         if log[column].dtype != object:
             scores += [late[column], -late[column]]
-        assert max(average_precision_score(late.is_fraud, score) for score in scores) < 0.3, column
+        assert max(average_precision_score(late.is_fraud, score) for score in scores) < 0.5, column
 
 
 def test_life_follows_the_clock_of_the_place(log):
