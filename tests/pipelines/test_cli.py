@@ -13,9 +13,9 @@ HEAVY = ("tensorflow", "tfx", "apache_beam", "mlflow", "great_expectations", "pa
 
 def test_help_lists_every_verb_with_its_line(capsys):
     assert main(["--help"]) == 0
-    shown = capsys.readouterr().out.splitlines()
+    shown = " ".join(capsys.readouterr().out.split())  # long lines are wrapped
     for verb, (_, line) in VERBS.items():
-        assert any(row.split()[:1] == [verb] and line in row for row in shown)
+        assert f" {verb} {line}" in shown
 
 
 def test_help_imports_no_verb_and_nothing_heavy():
