@@ -485,7 +485,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if ensure(Project(options.root.resolve()), candidates, options.installer, say):
             say(".venv is ready")
-    except (BootstrapError, OSError) as error:
+    except (BootstrapError, OSError, configparser.Error) as error:
         print(f"bootstrap: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
