@@ -15,6 +15,7 @@ from tensorflow_model_analysis.extractors import features_extractor, predictions
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.gate import Reason
+from schemas.errors import ConfigurationError
 from schemas.features import FeatureSpec
 from schemas.transaction import LABEL
 
@@ -36,9 +37,14 @@ class EvaluationConfig:
     min_average_precision: float = 0.3
     max_loss: float = 0.02
 
+    def __post_init__(self) -> None:
+        for name in ("min_average_precision", "max_loss"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigurationError(f"evaluation {name} is {getattr(self, name)}; it must be 0 or more, at most 1")
+
 
 def eval_config(config: EvaluationConfig, spec: FeatureSpec) -> tfma.EvalConfig:
-    """TFMA's configuration: area under the precision-recall and ROC curves, overall and per segment, and the gate on the first."""
+    """TFMA's configuration: areas under the precision-recall and ROC curves, per segment too; the first is gated."""
     overall = tfma.SlicingSpec()
     bounds = tfma.MetricThreshold(
         value_threshold=tfma.GenericValueThreshold(lower_bound={"value": config.min_average_precision}),
@@ -94,9 +100,9 @@ def refusal_reasons(evaluation: Path) -> tuple[Reason, ...]:
 def custom_extractors(eval_shared_model: Any, eval_config: tfma.EvalConfig, tensor_adapter_config: Any) -> list[Any]:
     """TFMA's own extractors, without those that cannot or need not run on columns.
 
-    The model's transform runs inside its signature, so that there are no transformed features to extract (TFMA would ask
-    for serialized examples, which Parquet has none of); and only slice columns go on behind the predictions, because TFMA
-    takes batches apart row by row there.
+    The model's transform runs inside its signature, so that there are no transformed features to extract (TFMA would
+    ask for serialized examples, which Parquet has none of); only slice columns go on behind the predictions, because
+    TFMA takes batches apart row by row there.
     """
     extractors = tfma.default_extractors(
         eval_shared_model=eval_shared_model,

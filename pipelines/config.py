@@ -1,4 +1,4 @@
-"""The typed configuration of a run: defaults in code, overridden by a YAML file, refused where a key or value is wrong."""
+"""The typed configuration of a run: defaults in code, overridden by a YAML file, refused where it is wrong."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ class RunConfig:
     drift: DriftThresholds = field(default_factory=DriftThresholds)
     expectation_sample_rows: int = SAMPLE_ROWS
 
+    def __post_init__(self) -> None:
+        if self.expectation_sample_rows < 1:
+            raise ConfigurationError(f"expectation_sample_rows is {self.expectation_sample_rows}; it must be 1 or more")
+
 
 def load(path: Path | None) -> RunConfig:
     """The configuration in a YAML file, or the defaults.
@@ -50,6 +54,8 @@ def load(path: Path | None) -> RunConfig:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigurationError(f"configuration {path}: {where} is {first['input']!r}: {first['msg']}") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"configuration {path}: {error}") from error
 
 
 def _refuse_unknown(kind: Any, raw: dict[str, Any], where: str) -> None:

@@ -1,4 +1,4 @@
-"""One run of the training pipeline from end to end: the answer for people and programs, read off what the steps wrote."""
+"""One run of the training pipeline from end to end, and its answer: read off what the steps wrote."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ class Outcome:
         }
 
 
-def execute(run: TrainingRun, until: str | None, on_step: Callable[[str], None], now: Callable[[], datetime]) -> Outcome:
+def execute(
+    run: TrainingRun, until: str | None, on_step: Callable[[str], None], now: Callable[[], datetime]
+) -> Outcome:
     """Runs the pipeline, alone in its workspace, and writes the report.
 
     Raises:
@@ -111,7 +113,9 @@ Outputs = Mapping[tuple[str, str], Path]
 
 
 def _verdicts(steps: Mapping[str, Step], outputs: Outputs) -> dict[str, Verdict]:
-    verdicts = {name: read_verdict(str(outputs[name, "verdict"])) for name in ("ingest", "gate") if (name, "verdict") in outputs}
+    verdicts = {
+        name: read_verdict(str(outputs[name, "verdict"])) for name in ("ingest", "gate") if (name, "verdict") in outputs
+    }
     if "evaluator" in steps and steps["evaluator"].state != "skipped":
         verdicts["evaluator"] = decide(refusal_reasons(outputs["evaluator", "evaluation"]))
     return verdicts
@@ -165,11 +169,14 @@ def _report(
         evidence=tuple(evidence.values()),
         thresholds=Thresholds.from_json((folder / THRESHOLDS_FILE).read_text(encoding="utf-8")) if folder else None,
         pictures=tuple(
-            report.Picture(picture.stem.replace("_", " "), picture.read_bytes()) for picture in sorted(folder.glob("*.png"))
+            report.Picture(picture.stem.replace("_", " "), picture.read_bytes())
+            for picture in sorted(folder.glob("*.png"))
         )
         if folder
         else (),
-        features=tuple(i.name for i in FeatureSpec.from_json((spec / FeatureSpecification.FILE).read_text()).inputs) if spec else (),
+        features=tuple(i.name for i in FeatureSpec.from_json((spec / FeatureSpecification.FILE).read_text()).inputs)
+        if spec
+        else (),
         left_out=report.left_out(run.mapping.provided),
         digests={name: directory_digest(outputs[name, key]) for name, key in _DIGESTED if (name, key) in outputs}
         | {"mapping": run.mapping.digest},
@@ -184,7 +191,9 @@ def _flows(rows: Mapping[str, int]) -> tuple[report.RowFlow, ...]:
     if not rows:
         return ()
     good = rows["read"] - rows["dead"] - rows["duplicate"]
-    flows = [report.RowFlow("ingest", rows["read"], {"good": good, "dead": rows["dead"], "duplicate": rows["duplicate"]})]
+    flows = [
+        report.RowFlow("ingest", rows["read"], {"good": good, "dead": rows["dead"], "duplicate": rows["duplicate"]})
+    ]
     if "train" in rows:
         parts = {name: count for name, count in rows.items() if name not in ("read", "dead", "duplicate")}
         flows.append(report.RowFlow("examples", good, parts))
@@ -201,7 +210,9 @@ def _span(outputs: Outputs) -> str:
 
 def _anomalies(outputs: Outputs) -> tuple[Reason, ...] | None:
     folder = outputs.get(("anomalies", "anomalies"))
-    return None if folder is None else tuple(dict.fromkeys(r for a in read_anomalies(folder) for r in anomaly_reasons(a)))
+    return (
+        None if folder is None else tuple(dict.fromkeys(r for a in read_anomalies(folder) for r in anomaly_reasons(a)))
+    )
 
 
 def _read(outputs: Outputs, step: str, file: str, reader: Callable[[Path], Any]) -> Any:

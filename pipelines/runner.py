@@ -102,7 +102,7 @@ def _step(store: ml_metadata.MetadataStore, name: str, execution: metadata_store
 
 
 def _value(value: metadata_store_pb2.Value) -> str | int | float:
-    return getattr(value, value.WhichOneof("value"))  # type: ignore[no-any-return]  # protobuf's oneof
+    return getattr(value, value.WhichOneof("value"))
 
 
 @contextmanager

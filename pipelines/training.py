@@ -11,6 +11,7 @@ import tensorflow_data_validation as tfdv
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
+from components.devices import use_logical_cpus
 from components.drift import QUANTILE_BUCKETS
 from components.evaluation import eval_config
 from components.ingest import log_digest
@@ -59,12 +60,15 @@ class TrainingRun:
 
 
 def build_pipeline(run: TrainingRun, until: str | None = None) -> tfx.dsl.Pipeline:
-    """The pipeline of a run; with `until`, only that step and what it needs.
+    """The pipeline of a run in this process; with `until`, only that step and what it needs.
+
+    The devices that training asks for are set up here, because the steps before it already use TensorFlow.
 
     Raises:
-        ConfigurationError: there is no step of that name.
+        ConfigurationError: there is no step of that name, or TensorFlow already runs with other devices.
         LogError: the log cannot be read.
     """
+    use_logical_cpus(run.config.training.logical_cpu_devices)
     nodes = _nodes(run)
     if until is not None:
         nodes = _up_to(nodes, until)
@@ -184,6 +188,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                     "thresholds": to_parameter(config.thresholds),
                     "code": code_digest(
                         "components.trainer",
+                        "components.devices",
                         "components.model",
                         "components.export",
                         "components.evidence",
@@ -232,8 +237,8 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                     code=code_digest("components.registry", "components.model_card", "components.steps.register"),
                 ).with_id("registration")
     return [
-        ingest, examples, schema, statistics, anomalies, expectations, champion, drift, gate, transform, trainer, evidence, evaluator,
-        registration,
+        ingest, examples, schema, statistics, anomalies, expectations, champion, drift, gate,
+        transform, trainer, evidence, evaluator, registration,
     ]  # fmt: skip
 
 
@@ -246,5 +251,5 @@ def _packaged(name: str) -> Path:
 
 
 def code_version() -> str:
-    """The release and the digest of the code that makes models: two models of one version came from the same code."""
+    """The release and the digest of the code that makes models: models of one version came from the same code."""
     return f"{version('fraudops')}+{code_digest('components', 'schemas')[:12]}"

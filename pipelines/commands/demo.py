@@ -30,13 +30,16 @@ def command(workspace: Path) -> console.Reply:
     simulated = simulator.simulate(CARDS, DAYS, SEED)
     simulator.write(simulated, log)
     frauds = simulator.frauds_by_kind(simulated)
-    console.say(f"{simulated.num_rows:,} transactions, {sum(frauds.values()):,} of them frauds of {len(frauds)} kinds: {log}")
+    console.say(
+        f"{simulated.num_rows:,} transactions, {sum(frauds.values()):,} of them frauds of {len(frauds)} kinds: {log}"
+    )
     outcome = train("simulated", log, None, None, workspace)
+    curves = where.pipeline_root("fraud-simulated") / "trainer" / "model_run"
     hints = Text(
         f"\nOpen the report in a browser:  {outcome.report.as_uri()}\n"
         f"Look at the registry:          fraudops models list --workspace {workspace}\n"
         f"The same in MLflow's pages:    mlflow server --backend-store-uri {where.tracking_uri} --port 5000\n"
-        f"Training curves:               tensorboard --logdir {where.pipeline_root('fraud-simulated') / 'trainer' / 'model_run'}"
+        f"Training curves:               tensorboard --logdir {curves}"
     )
     return console.Reply(
         outcome.fields() | {"frauds": frauds, "log": log, "mlflow": where.tracking_uri},

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 @click.option("--source", required=True, help="Name of the log's mapping, or the path of one (*.yaml).")
 @click.option("--log", type=click.Path(path_type=Path), required=True, help="The transaction log, a file or a folder.")
 @click.option("--until", metavar="STEP", help="Stop behind this step.")
-@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="YAML with settings that differ from the defaults.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML with settings that differ from the defaults.",
+)
 @console.workspace_option
 @console.json_option
 def command(source: str, log: Path, until: str | None, config: Path | None, workspace: Path) -> console.Reply:
@@ -62,14 +66,27 @@ def table(outcome: Outcome) -> RenderableType:
     parts: list[RenderableType] = [steps]
     if outcome.metrics:
         metrics = Table("metric", *outcome.metrics)
-        for name in ("frauds", "prevalence", "average_precision", "roc_auc", "recall_at_fpr_0.01", "card_precision_100"):
-            metrics.add_row(name, *(f"{split[name]:.4g}" if name in split else "-" for split in outcome.metrics.values()))
+        for name in (
+            "frauds",
+            "prevalence",
+            "average_precision",
+            "roc_auc",
+            "recall_at_fpr_0.01",
+            "card_precision_100",
+        ):
+            metrics.add_row(
+                name, *(f"{split[name]:.4g}" if name in split else "-" for split in outcome.metrics.values())
+            )
         parts.append(metrics)
     for reason in outcome.reasons:
         style = "bold red" if reason.severity == "stop" else "yellow"
         parts.append(Text(f"{reason.severity}: {reason.check}: {reason.message}", style=style))
-    verdict = f"passed; model version {outcome.model_version}" if outcome.model_version else outcome.status.replace("_", " ")
-    parts.append(Text(f"{verdict}   peak memory {outcome.peak_rss_mib:,.0f} MiB\nreport  {outcome.report}", style="bold"))
+    verdict = (
+        f"passed; model version {outcome.model_version}" if outcome.model_version else outcome.status.replace("_", " ")
+    )
+    parts.append(
+        Text(f"{verdict}   peak memory {outcome.peak_rss_mib:,.0f} MiB\nreport  {outcome.report}", style="bold")
+    )
     return Group(*parts)
 
 
@@ -83,7 +100,8 @@ def _flow(rows: Mapping[str, int]) -> dict[str, tuple[str, str]]:
         train, validation, test = rows["train"], rows["validation"], rows["test"]
         flow["examples"] = (
             f"{good:,}",
-            f"{rows['warm_up']:,} warm-up, {rows['immature']:,} immature, {train:,} train, {validation:,} validation, {test:,} test",
+            f"{rows['warm_up']:,} warm-up, {rows['immature']:,} immature, "
+            f"{train:,} train, {validation:,} validation, {test:,} test",
         )
         flow["statistics"] = (f"{train + validation + test:,}", "")
         flow["transform"] = (f"{train:,}", "")
