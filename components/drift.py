@@ -71,8 +71,10 @@ class DriftThresholds:
     stops: tuple[Statistic, ...] = ("missing_share_change", "median_factor", "volume_collapse")
 
     def __post_init__(self) -> None:
-        for name, least in (("bins", 2), ("categories", 1), ("min_values", 1)):
-            if getattr(self, name) < least:
+        limits = dict.fromkeys(("psi", "jensen_shannon", "missing_share_change"), 0)
+        limits |= dict.fromkeys(("median_factor", "label_share_factor", "volume_factor", "volume_collapse"), 1)
+        for name, least in {"bins": 2, "categories": 1, "min_values": 1, **limits}.items():
+            if not getattr(self, name) >= least:
                 raise ConfigurationError(f"drift threshold {name} is {getattr(self, name)}; it must be {least} or more")
         for name in self.stops:
             if name not in _MESSAGES:

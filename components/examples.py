@@ -1,4 +1,4 @@
-"""Examples on disk: Parquet files that stock TFX components read, a file of row keys beside each, and arrays for the model.
+"""Examples on disk: Parquet that stock TFX components read, the rows' keys beside it, and arrays for the model.
 
 Layout below an `Examples` artifact: `Split-<name>/examples.parquet` holds what the schema names, one list per value as
 TFX's Parquet reader wants it; `rows/<name>.parquet` holds, in the same order, what people and evidence need of a row.
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from components.features import to_float32
 from components.splits import PARTS, SPLITS, Part, SplitConfig, assign, counts, plan
-from schemas.errors import LogError
+from schemas.errors import ArtifactError, LogError
 from schemas.features import FeatureSpec
 from schemas.transaction import LABEL
 
@@ -26,15 +26,18 @@ ROWS_PER_BATCH = 32_768
 
 
 def to_examples(features: pa.Table, spec: FeatureSpec) -> pa.Table:
-    """Feature rows as TFX reads them: `large_list<float>` or `large_list<large_binary>` per input and the label, in schema order.
+    """Feature rows as TFX reads them: one list of floats or of bytes per input and for the label, in schema order.
 
     Args:
-        features: columns named as `spec.inputs` (float32, fixed-size lists of float32, or text) and `is_fraud`.
+        features: columns named as `spec.inputs` (float32, text, or fixed-size lists of either) and `is_fraud`, which
+            must not be null.
+        spec: the inputs.
     """
     columns = {}
     for declaration in spec.inputs:
-        column = features[declaration.name].combine_chunks()
-        values = column.cast(pa.large_binary()) if declaration.is_text else _flat(column)
+        values = _flat(features[declaration.name].combine_chunks())
+        if declaration.is_text:
+            values = values.cast(pa.large_binary())
         columns[declaration.name] = _lists(values, declaration.width)
     columns[LABEL] = _lists(features[LABEL].combine_chunks().cast(pa.int8()).cast(pa.float32()), 1)
     return pa.table(columns)
@@ -72,22 +75,40 @@ def write_examples(
     """Cuts features by time and writes the splits below `root`; returns the rows of every part of the log.
 
     Args:
+        root: folder of the artifact.
         log: canonical transactions in event-time order.
-        features: their features (float64), row by row in the same order.
+        features: their features (float64) as `components.features` computes them, row by row in the same order.
+        spec: which features.
+        config: the shares of the splits.
+        label_delay_s: the longest time, in seconds, after which a label is known.
 
     Raises:
-        LogError: the log is too short to be split.
+        LogError: the log is too short to be split, or one of its splits has no row with a label.
+        ArtifactError: the features are not those of the log's rows.
     """
     event_time = log["event_time"].cast(pa.int64()).to_numpy()
     if not len(event_time):
         raise LogError("no row of the log is good; look at the dead letters for the reasons")
+    # The rows meet by position alone: one row off, and every label would belong to another transaction.
+    if not features["transaction_id"].equals(log["transaction_id"]):
+        raise ArtifactError("the features are not in the order of the log's rows; compute them again")
     cuts = plan(int(event_time[0]), int(event_time[-1]), label_delay_s, config)
     part = assign(event_time, log[LABEL].is_valid().to_numpy(), cuts)
+    rows_of = counts(part)
+    if empty := [split for split in SPLITS if not rows_of[split]]:
+        raise LogError(
+            f"no row with a label falls into {' or '.join(empty)} (rows: {_listed(rows_of)}); give a log whose labels "
+            "are filled in and which has no long gaps"
+        )
     for split in SPLITS:
         rows = pa.array(np.flatnonzero(part == PARTS.index(split)))
         labelled = to_float32(features.take(rows)).append_column(LABEL, log[LABEL].take(rows))
         write_split(root, split, to_examples(labelled, spec), log.select(ROW_COLUMNS).take(rows))
-    return counts(part)
+    return rows_of
+
+
+def _listed(rows_of: Mapping[Part, int]) -> str:
+    return ", ".join(f"{rows} {part.replace('_', '-')}" for part, rows in rows_of.items())
 
 
 def read_rows(root: Path, split: str) -> pa.Table:
@@ -96,7 +117,7 @@ def read_rows(root: Path, split: str) -> pa.Table:
 
 
 def read_batches(root: Path, split: str, spec: FeatureSpec) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-    """Raw features by name (`[batch]`, `[batch, k]` for vectors) and labels float32 `[batch]`, a row group at a time."""
+    """Raw features by name (`[batch]`, vectors `[batch, k]`) and labels float32 `[batch]`, one row group at a time."""
     for path in sorted((root / f"Split-{split}").glob("*.parquet")):
         file = pq.ParquetFile(path)
         for group in range(file.num_row_groups):
@@ -134,7 +155,7 @@ def _arrays(table: pa.Table, spec: FeatureSpec) -> dict[str, np.ndarray]:
 
 
 def pack(features: Mapping[str, np.ndarray], spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
-    """The two arrays of `score_packed`: numeric float32 `[batch, F]` and categorical object `[batch, C]`, in the spec's order."""
+    """The arrays of `score_packed` in the spec's order: numeric float32 `[batch, F]`, categorical text `[batch, C]`."""
     rows = len(next(iter(features.values())))
     numeric = [features[i.name].reshape(rows, i.width) for i in spec.numeric]
     text = [features[i.name].reshape(rows, i.width) for i in spec.categorical]

@@ -25,6 +25,7 @@ FEATURE_SPEC_FILE = "feature_spec.json"
 THRESHOLDS_FILE = "thresholds.json"
 WARM_UP_FILE = "tf_serving_warmup_requests"
 ASSETS_EXTRA = "assets.extra"
+_WARM_UP_SIZES = (1, 8, 64)
 
 
 def export_saved_model(
@@ -46,7 +47,7 @@ def export_saved_model(
 
     Args:
         thresholds: travel with the model in `assets.extra`; the two are switched together.
-        warm_up: a few raw feature rows by name; they become the warm-up requests.
+        warm_up: raw feature rows by name; the first of them become the warm-up requests.
     """
     model = calibrate(trained.network, trained.slope, trained.intercept)
     layer = transform.transform_features_layer()
@@ -113,12 +114,12 @@ def _unpack(numeric: tf.Tensor, categorical: tf.Tensor, spec: FeatureSpec) -> di
 
 
 def _write_warm_up(path: Path, rows: Mapping[str, np.ndarray], spec: FeatureSpec) -> None:
-    """One `score_packed` request per batch size that the gateway sends, in the form that TensorFlow Serving replays on load."""
+    """One `score_packed` request per batch size, in the form that TensorFlow Serving replays when it loads a model."""
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
-    numeric, categorical = pack(rows, spec)
+    numeric, categorical = pack({name: values[: max(_WARM_UP_SIZES)] for name, values in rows.items()}, spec)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for size in (1, 8, 64):
+        for size in _WARM_UP_SIZES:
             request = predict_pb2.PredictRequest(
                 model_spec=model_pb2.ModelSpec(name="fraud", signature_name="score_packed")
             )

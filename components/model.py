@@ -1,4 +1,4 @@
-"""The network: embeddings for text, a plain 128-64-32-1 tower, and Platt's scaling that makes its output a probability."""
+"""The network: embeddings for text, a plain tower, and Platt's scaling that makes its output a probability."""
 
 from __future__ import annotations
 
@@ -65,10 +65,11 @@ def calibrate(network: keras.Model, slope: float, intercept: float) -> keras.Mod
 
 
 def fit_platt(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept of Platt's scaling, by logistic regression of the labels on the logits.
+    """Slope and intercept of Platt's scaling, by logistic regression of the labels on the logits, both `[rows]`.
 
-    Returns the identity (1, 0) when only one class is present: nothing can be fitted then.  A slope that is not positive
-    would turn the ranking round; it falls back to 1 with the intercept that matches the prevalence.
+    The mean score then equals the share of frauds.  Returns the identity (1, 0) when only one class is present: nothing
+    can be fitted then.  A slope that is not positive would turn the ranking round; it falls back to 1, with the
+    intercept that keeps the mean.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -78,9 +79,21 @@ def fit_platt(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     fitted = LogisticRegression(penalty=None).fit(logits.reshape(-1, 1), labels.astype(int))
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     if slope <= 0:
-        prevalence = positives / len(labels)
-        return 1.0, math.log(prevalence / (1 - prevalence)) - float(np.mean(logits))
+        return 1.0, _intercept_for(logits.astype(np.float64), positives / len(labels))
     return slope, intercept
+
+
+def _intercept_for(logits: np.ndarray, mean: float) -> float:
+    """The b for which 1 / (1 + exp(-(z + b))) has the given mean over the logits z: it grows with b, so bisection."""
+    target = math.log(mean / (1 - mean))
+    low, high = target - float(logits.max()), target - float(logits.min())
+    for _ in range(64):
+        middle = (low + high) / 2
+        if np.mean(1 / (1 + np.exp(-(logits + middle)))) < mean:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
 
 
 def positive_weight(labels: np.ndarray, configured: float | None) -> float:

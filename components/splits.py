@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from schemas.errors import ConfigurationError, LogError
-from schemas.transaction import SECOND_US
+from schemas.transaction import DAY_S, SECOND_US
 
 Part = Literal["warm_up", "train", "immature", "validation", "test"]
 PARTS: tuple[Part, ...] = ("warm_up", "train", "immature", "validation", "test")
@@ -31,16 +31,21 @@ class SplitConfig:
     test_share: float = 0.25
 
     def __post_init__(self) -> None:
-        if not (0 < self.validation_share and 0 < self.test_share and self.validation_share + self.test_share < 1):
+        if self.warm_up_s < 0:
+            raise ConfigurationError(f"splits warm_up_s is {self.warm_up_s}; it must be 0 or more")
+        shares = (self.validation_share, self.test_share)
+        if not (min(shares) > 0 and sum(shares) < 1):
             raise ConfigurationError(
-                f"validation_share {self.validation_share} and test_share {self.test_share} must be above 0 and sum to less than 1"
+                f"splits validation_share {shares[0]} and test_share {shares[1]} must be above 0 and sum to less than 1"
             )
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """Instants in UTC microseconds: train [train_start, train_end), validation [validation_start, test_start), test [test_start, test_end).
+    """Instants in UTC microseconds that bound the splits.
 
+    Training rows lie in [train_start, train_end), validation rows in [validation_start, test_start), test rows in
+    [test_start, test_end).
     `validation_start` is `train_end` plus the label delay: the moment at which every training label was known.
     `test_end` is the last moment of the log minus the delay: what comes after has no mature label yet.
     """
@@ -65,10 +70,11 @@ def plan(first_us: int, last_us: int, label_delay_s: int, config: SplitConfig) -
     usable = end - delay - start
     shares = (1 - config.validation_share - config.test_share, config.validation_share, config.test_share)
     if usable * min(shares) < hour:
-        need = config.warm_up_s + 2 * label_delay_s
+        need_s = config.warm_up_s + 2 * label_delay_s + 3_600 / min(shares)
         raise LogError(
-            f"the log spans {_day(first_us)} to {_day(last_us)}, too little to split by time: {need / 86_400:g} days go to the warm-up "
-            f"and two label delays of {label_delay_s / 86_400:g} days; give a longer log or configure a shorter warm-up"
+            f"the log spans {_day(first_us)} to {_day(last_us)}, too little to split by time: that takes "
+            f"{need_s / DAY_S:.1f} days, of which {config.warm_up_s / DAY_S:g} are the warm-up and twice "
+            f"{label_delay_s / DAY_S:g} the label delay; give a longer log or configure a shorter warm-up"
         )
     train_end = start + round(usable * shares[0])
     test_start = end - round(usable * shares[2])
@@ -76,12 +82,18 @@ def plan(first_us: int, last_us: int, label_delay_s: int, config: SplitConfig) -
 
 
 def assign(event_time_us: np.ndarray, labelled: np.ndarray, cuts: Cuts) -> np.ndarray:
-    """The part of each row as an index into `PARTS`, int8 `[rows]`; a row without a label is immature wherever it would count."""
+    """The part of each row as an index into `PARTS`, int8 `[rows]`.
+
+    A row whose label is not known is immature wherever it would count.
+
+    Args:
+        event_time_us: UTC microseconds, int64 `[rows]`.
+        labelled: whether the label is known, bool `[rows]`.
+        cuts: of the log that the rows come from.
+    """
     edges = (cuts.train_start, cuts.train_end, cuts.validation_start, cuts.test_start, cuts.test_end)
-    part_between = np.array(
-        [PARTS.index(p) for p in ("warm_up", "train", "immature", "validation", "test", "immature")], np.int8
-    )
-    part = part_between[np.searchsorted(edges, event_time_us, side="right")]
+    between = np.array([PARTS.index(p) for p in (*PARTS, "immature")], np.int8)
+    part = between[np.searchsorted(edges, event_time_us, side="right")]
     return np.where((part != PARTS.index("warm_up")) & ~labelled, np.int8(PARTS.index("immature")), part)
 
 

@@ -1,8 +1,9 @@
-"""Training: a class-weighted network under whatever devices there are, stopped early on validation average precision."""
+"""Training: a class-weighted network on whatever devices there are, stopped early on validation average precision."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components import examples
+from components.devices import strategy_for_this_machine, use_logical_cpus
 from components.evidence import choose_thresholds
 from components.export import export_saved_model
 from components.model import Shape, build_network, fit_platt, network_inputs, positive_weight
@@ -36,6 +38,8 @@ class TrainingConfig:
         patience: epochs without a better validation average precision before training stops.
         positive_weight: weight of a fraud against a genuine row; None takes genuine rows per fraud from the data.
         seed: of initial weights, dropout and shuffling.
+        logical_cpu_devices: as how many devices the CPU counts, where there is no GPU; each trains a replica.  None
+            leaves it one device.
     """
 
     units: tuple[int, ...] = (128, 64, 32)
@@ -46,13 +50,17 @@ class TrainingConfig:
     patience: int = 4
     positive_weight: float | None = None
     seed: int = 7
+    logical_cpu_devices: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "learning_rate", "epochs", "patience"):
-            if getattr(self, name) <= 0:
-                raise ConfigurationError(f"training {name} is {getattr(self, name)}; it must be above 0")
+        for name in ("batch_size", "learning_rate", "epochs", "patience", "positive_weight", "logical_cpu_devices"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigurationError(f"training {name} is {value}; it must be above 0 and finite")
         if not self.units or min(self.units) < 1 or not 0 <= self.dropout < 1:
             raise ConfigurationError(f"training units {self.units} and dropout {self.dropout} make no network")
+        if self.seed < 0:
+            raise ConfigurationError(f"training seed is {self.seed}; it must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,13 @@ class ThresholdConfig:
 
     alert_budget: float = 0.005
     block_precision: float = 0.8
+
+    def __post_init__(self) -> None:
+        for name in ("alert_budget", "block_precision"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigurationError(
+                    f"thresholds {name} is {getattr(self, name)}; it is a share, above 0 and at most 1"
+                )
 
 
 @dataclass(frozen=True)
@@ -79,23 +94,12 @@ class Trained:
         return 1 / (1 + np.exp(-(self.slope * logits(self.network, inputs).astype(np.float64) + self.intercept)))
 
 
-def strategy_for_this_machine() -> tf.distribute.Strategy:
-    """MirroredStrategy over all GPUs, or over all logical CPU devices where there are several; else the default strategy."""
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return (
-        tf.distribute.MirroredStrategy([d.name for d in devices]) if len(devices) > 1 else tf.distribute.get_strategy()
-    )
-
-
 def transform_split(
     root: Path, split: str, spec: FeatureSpec, transform: tft.TFTransformOutput
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What the network reads of a split (`numeric` `[rows, N]`, `categorical` `[rows, C]`) and labels float32 `[rows]`.
 
     The transform graph runs once over whole row groups, not once per row and epoch.
-
-    Raises:
-        LogError: the split has no rows.
     """
     layer = transform.transform_features_layer()
     # One concrete signature whatever the size of the last batch.
@@ -113,34 +117,37 @@ def transform_split(
         for name in parts.keys() & outputs.keys():
             parts[name].append(outputs[name].numpy())
         labels.append(label)
-    if not labels:
-        raise LogError(f"split {split!r} has no rows; give a longer log or larger shares to the splits")
     return {name: np.concatenate(values) for name, values in parts.items() if values}, np.concatenate(labels)
 
 
 def network_shape(transformed: Mapping[str, np.ndarray], spec: FeatureSpec, transform: tft.TFTransformOutput) -> Shape:
-    """The shape of the network for these arrays; each vocabulary has one more id, for words it lacks."""
-    sizes = tuple(transform.vocabulary_size_by_name(vocabulary_name(i.name)) + 1 for i in spec.categorical)
-    return Shape(transformed[NUMERIC].shape[1], sizes)
+    """The shape of the network for these arrays; each vocabulary has one more id, for words that it lacks."""
+    sizes = {i.name: transform.vocabulary_size_by_name(vocabulary_name(i.name)) + 1 for i in spec.categorical}
+    return Shape(transformed[NUMERIC].shape[1], tuple(sizes[i.name] for i in spec.categorical for _ in range(i.width)))
 
 
 def batches(inputs: Mapping[str, np.ndarray], labels: np.ndarray, batch_size: int, seed: int) -> tf.data.Dataset:
-    """An endless dataset of shuffled whole batches, `(inputs, labels [batch, 1])`; rows are gathered, never handled one by one.
+    """An endless dataset of shuffled whole batches, `(inputs, labels [batch, 1])`; rows are gathered in bulk.
 
-    Every pass over the data has its own permutation, a function of the seed and the pass alone.  The few rows that do not
-    fill a batch sit out one pass; the next permutation leaves out others.
+    Every pass over the data has its own permutation, a function of the seed and the pass alone.  The few rows that do
+    not fill a batch sit out one pass; the next permutation leaves out others.
+
+    Args:
+        inputs: `[rows, ...]` by name.
+        labels: float32 `[rows]`.
+        batch_size: rows per batch, at most all of them.
+        seed: of the permutations.
     """
     columns = {name: tf.constant(values) for name, values in inputs.items()}
     targets = tf.constant(labels.reshape(-1, 1))
     rows = len(labels)
-    size = min(batch_size, rows)
+    full = rows // batch_size * batch_size
 
     def one_pass(number: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(
             tf.range(rows), tf.stack([tf.constant(seed, tf.int64), number])
         )
-        full = rows // size * size
-        return tf.data.Dataset.from_tensor_slices(tf.reshape(order[:full], [-1, size]))
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(order[:full], [-1, batch_size]))
 
     def gather(chosen: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         return {name: tf.gather(values, chosen) for name, values in columns.items()}, tf.gather(targets, chosen)
@@ -164,7 +171,7 @@ def logits(network: keras.Model, inputs: Mapping[str, np.ndarray]) -> np.ndarray
 
 
 class _ValidationAveragePrecision(keras.callbacks.Callback):
-    """Adds scikit-learn's average precision on validation to the logs; Keras's own PR AUC bins scores and misses the rare tail."""
+    """Adds average precision on validation to the logs; Keras's own PR AUC bins scores and misses the rare tail."""
 
     def __init__(self, inputs: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
         super().__init__()
@@ -200,25 +207,21 @@ def fit(
 
     Raises:
         LogError: the training rows hold no fraud, so that there is nothing to learn.
+        ConfigurationError: a batch has fewer rows than there are replicas.
     """
     frauds = int(train[1].sum())
     if frauds == 0:
         raise LogError(
             f"none of the {len(train[1])} training rows is a fraud; give a longer log or check the label's mapping"
         )
-    keras.utils.set_random_seed(config.seed)
     inputs, labels = network_inputs(train[0], shape), train[1]
+    size = _global_batch(min(config.batch_size, len(labels)), strategy.num_replicas_in_sync)
+    keras.utils.set_random_seed(config.seed)
     held_out = network_inputs(validation[0], shape)
     weight = positive_weight(labels, config.positive_weight)
     with strategy.scope():
         network = build_network(shape, config.units, config.dropout, config.seed)
-        # Dividing by the weight keeps the loss, and with it the step size, of the order of an unweighted one.
-        network.compile(
-            keras.optimizers.Adam(config.learning_rate),
-            _weighted_cross_entropy(weight),
-            jit_compile=False,
-        )
-    size = min(config.batch_size, len(labels))
+        network.compile(keras.optimizers.Adam(config.learning_rate), weighted_cross_entropy(weight), jit_compile=False)
     callbacks: list[keras.callbacks.Callback] = [
         _ValidationAveragePrecision(held_out, validation[1]),
         keras.callbacks.EarlyStopping(
@@ -232,7 +235,7 @@ def fit(
         callbacks.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False))
     history = network.fit(
         batches(inputs, labels, size, config.seed),
-        steps_per_epoch=max(1, len(labels) // size),
+        steps_per_epoch=len(labels) // size,
         epochs=config.epochs,
         callbacks=callbacks,
         verbose=0,
@@ -248,7 +251,22 @@ def fit(
     )
 
 
-def _weighted_cross_entropy(weight: float) -> keras.losses.Loss:
+def _global_batch(rows: int, replicas: int) -> int:
+    """Rows per step, cut so that every replica gets as many: gradients are averaged over replicas, not over rows."""
+    if rows < replicas:
+        raise ConfigurationError(
+            f"batches of {rows} rows cannot be divided among {replicas} devices; "
+            "use larger batches, more data or fewer devices"
+        )
+    return rows // replicas * replicas
+
+
+def weighted_cross_entropy(weight: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """The loss: cross-entropy of labels `[batch, 1]` and logits `[batch, 1]`, frauds counted `weight` times; `[batch]`.
+
+    Keras averages it over the batch, and over the replicas that share one.
+    """
+
     def loss(labels: tf.Tensor, logit: tf.Tensor) -> tf.Tensor:
         labels = tf.cast(labels, logit.dtype)
         entropy = tf.nn.weighted_cross_entropy_with_logits(labels, logit, weight)
@@ -266,7 +284,13 @@ def train_and_export(
     destination: Path,
     log_dir: Path,
 ) -> Trained:
-    """Trains on the splits below `examples_root` and writes the SavedModel, with its thresholds, to `destination`."""
+    """Trains on the splits below `examples_root` and writes the SavedModel, with its thresholds, to `destination`.
+
+    Raises:
+        LogError: as `fit`.
+        ConfigurationError: as `fit`, or TensorFlow already runs with other devices than those configured.
+    """
+    use_logical_cpus(config.logical_cpu_devices)
     train = transform_split(examples_root, "train", spec, transform)
     validation = transform_split(examples_root, "validation", spec, transform)
     shape = network_shape(train[0], spec, transform)
@@ -277,11 +301,6 @@ def train_and_export(
         threshold_config.alert_budget,
         threshold_config.block_precision,
     )
-    warm_up, _ = next(_first_rows(examples_root, spec))
+    warm_up, _ = next(examples.read_batches(examples_root, "validation", spec))
     export_saved_model(trained, shape, spec, transform, thresholds, warm_up, destination)
     return trained
-
-
-def _first_rows(root: Path, spec: FeatureSpec, rows: int = 64) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-    for features, labels in examples.read_batches(root, "validation", spec):
-        yield {name: values[:rows] for name, values in features.items()}, labels[:rows]

@@ -1,8 +1,8 @@
-"""The preprocessing function: what the model derives from one row; it runs in TFT and, inside the SavedModel, on every request.
+"""The preprocessing function: what the model derives from one row, in TFT and, inside the SavedModel, on every request.
 
 Inputs are the declared raw features of `schemas.features`, `[batch]` each, `[batch, k]` for vectors.  Outputs are
-`numeric` float32 `[batch, N]` (standardised values, a flag per input that can be missing, shares of the day and week) and
-`categorical` int64 `[batch, C]` (ids in one vocabulary per text input, unknown words last).
+`numeric` float32 `[batch, N]` (standardised values, flags for what is missing, the time of the day and of the week) and
+`categorical` int64 `[batch, C]` (ids in one vocabulary per text input; words that it lacks, "" too, share the last id).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from schemas.features import AMOUNT, FEATURES, NIGHT, ROW_INPUTS, WEEKEND
+from schemas.features import AMOUNT, FEATURES, NIGHT, ROW_INPUTS, WEEKEND, Feature, RowInput
 from schemas.transaction import DAY_S, LABEL, WEEK_S
 
 NUMERIC, CATEGORICAL = "numeric", "categorical"
@@ -31,8 +31,10 @@ _AMOUNT_REFERENCES = (
     "card_id_merchant_id_amount_base_minor_mean_30d",
 )
 _CENTRE, _SPREAD = "card_id_amount_base_minor_mean_30d", "card_id_amount_base_minor_std_30d"
+_SECOND_OF_WEEK = "second_of_week"
 _LINEAR = ("first_seen", "fraud_rate")
 _ZERO_WHEN_EMPTY = ("count", "distinct", "fraud_count")
+_DECLARED: tuple[RowInput | Feature, ...] = (*ROW_INPUTS, *FEATURES)
 
 
 def vocabulary_name(text_input: str) -> str:
@@ -47,32 +49,32 @@ def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any] | Non
         inputs: raw features by name, and the label.
         custom_config: carries digests that key TFX's cache; not read here.
     """
-    text = [i.name for i in (*ROW_INPUTS, *FEATURES) if i.is_text and i.name in inputs]
+    text = [i.name for i in _DECLARED if i.is_text and i.name in inputs]
     outputs = {NUMERIC: _numeric(inputs), LABEL: inputs[LABEL]}
     if text:
-        outputs[CATEGORICAL] = tf.stack([_vocabulary_ids(name, inputs[name]) for name in text], axis=1)
+        outputs[CATEGORICAL] = tf.concat([_columns(_vocabulary_ids(name, inputs[name])) for name in text], axis=1)
     return outputs
 
 
 def _numeric(inputs: dict[str, Any]) -> tf.Tensor:
-    declared = [i for i in (*ROW_INPUTS, *FEATURES) if not i.is_text and i.name in inputs]
     scaled, fallible = [], []
-    for declaration in declared:
-        if declaration.name == "second_of_week":
+    for declaration in _DECLARED:
+        if declaration.is_text or declaration.name not in inputs or declaration.name == _SECOND_OF_WEEK:
             continue
         values = _columns(inputs[declaration.name])
-        linear = declaration in FEATURES and declaration.aggregate in _LINEAR
-        scaled.append(values if linear else _signed_log(values))
-        # Only one flag per entity for what is 0 on an empty window: it is missing for all of a key's inputs or for none.
-        if declaration in FEATURES and declaration.aggregate not in _ZERO_WHEN_EMPTY:
+        aggregate = declaration.aggregate if isinstance(declaration, Feature) else None
+        scaled.append(values if aggregate in _LINEAR else _signed_log(values))
+        # A transaction always has its own columns, and what is 0 on an empty window is missing only together with its
+        # key (no device, say), which other flags of that key tell.  The newest of a vector's values speaks for all.
+        if aggregate is not None and aggregate not in _ZERO_WHEN_EMPTY:
             fallible.append(values[:, :1])
     scaled.extend(_against_habit(inputs))
     known = tf.concat(scaled, axis=1)
     parts = [_standardised(known)]
     if fallible:
         parts.append(tf.cast(tf.math.is_nan(tf.concat(fallible, axis=1)), tf.float32))
-    if "second_of_week" in inputs:
-        parts.append(_calendar(inputs["second_of_week"]))
+    if _SECOND_OF_WEEK in inputs:
+        parts.append(_calendar(inputs[_SECOND_OF_WEEK]))
     return tf.concat(parts, axis=1)
 
 
@@ -86,7 +88,7 @@ def _signed_log(values: tf.Tensor) -> tf.Tensor:
 
 
 def _against_habit(inputs: dict[str, Any]) -> list[tf.Tensor]:
-    """Log ratios of the amount to what is usual, and its distance from the card's mean in deviations; `[batch, 1]` each."""
+    """Log ratios of the amount to what is usual, and its deviations from the card's mean; `[batch, 1]` each."""
     amount = inputs[AMOUNT]
     ratios = [tf.math.log1p(amount) - tf.math.log1p(inputs[name]) for name in _AMOUNT_REFERENCES if name in inputs]
     if _CENTRE in inputs and _SPREAD in inputs:

@@ -1,1 +1,1 @@
-"""The pipeline's steps as TFX knows them: each unpacks artifacts, calls one function of `components`, and packs its result."""
+"""The pipeline's steps as TFX knows them: each unpacks artifacts, calls a plain function and packs its result."""

@@ -1,4 +1,4 @@
-"""Step `ingest_log`: a transaction log becomes canonical transactions, dead letters and a verdict on the log as a whole."""
+"""Step `ingest_log`: a log becomes canonical transactions, dead letters and a verdict on the log as a whole."""
 
 from pathlib import Path
 

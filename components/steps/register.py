@@ -1,7 +1,7 @@
 """Step `register_model`: a blessed model becomes a version in MLflow.
 
-TFX's Pusher takes a model and its blessings only, and a registration needs the evidence too; so this is a component of its
-own with Pusher's contract: it runs behind a blessing and emits `PushedModel`.
+TFX's Pusher takes a model and its blessings only, and a registration needs the evidence too; so this is a component of
+its own with Pusher's contract: it runs behind a blessing and emits `PushedModel`.
 """
 
 import json
