@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import ml_metadata
+from absl import logging as absl_logging
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
@@ -115,8 +116,9 @@ def _told(on_step: Callable[[str], None]) -> Iterator[None]:
                 on_step(match[1])
 
     logger = logging.getLogger("absl")
-    level, handlers, propagate = logger.level, logger.handlers[:], logger.propagate
-    logger.setLevel(logging.INFO)
+    # By absl's own setting: TensorFlow turns it down and back up while it saves, and would restore absl's and not ours.
+    verbosity, handlers, propagate = absl_logging.get_verbosity(), logger.handlers[:], logger.propagate
+    absl_logging.set_verbosity(absl_logging.INFO)
     logger.propagate = False
     logger.handlers[:] = [Listener()]
     try:
@@ -124,4 +126,4 @@ def _told(on_step: Callable[[str], None]) -> Iterator[None]:
     finally:
         logger.handlers[:] = handlers
         logger.propagate = propagate
-        logger.setLevel(level)
+        absl_logging.set_verbosity(verbosity)
