@@ -14,6 +14,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "simulate": ("pipelines.commands.simulate", "Write a simulated transaction log."),
     "run": ("pipelines.commands.run", "Take a log through the pipeline to the registry."),
     "features": ("pipelines.commands.features", "Compute the features of a log; compare two results."),
+    "report": ("pipelines.commands.report", "Say where the report of the last run is."),
     "models": ("pipelines.commands.models", "Look at the versions in the model registry."),
     "doctor": ("pipelines.commands.doctor", "Say what is installed, missing or mismatched."),
 }
