@@ -11,7 +11,11 @@ from pipelines.cli import main
 def test_the_latest_page_is_named_whatever_its_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reports = tmp_path / "reports"
     reports.mkdir()
-    for name in ("fraud-sparkov-20260101T000000Z", "fraud-handbook-20260102T000000Z", "fraud-simulated-20251231T235959Z"):
+    for name in (
+        "fraud-sparkov-20260101T000000Z",
+        "fraud-handbook-20260102T000000Z",
+        "fraud-simulated-20251231T235959Z",
+    ):
         (reports / f"{name}.html").write_text("page", encoding="utf-8")
     assert main(["report", "--workspace", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"path": str(reports / "fraud-handbook-20260102T000000Z.html")}
