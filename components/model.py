@@ -76,11 +76,13 @@ def fit_platt(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     positives = float(labels.sum())
     if positives in (0.0, float(len(labels))):
         return 1.0, 0.0
-    fitted = LogisticRegression(penalty=None).fit(logits.reshape(-1, 1), labels.astype(int))
+    # The faint penalty is on the slope alone and bounds it where logits separate the classes; the default tolerance is
+    # as large as the share of frauds.
+    regression = LogisticRegression(C=1e4, solver="newton-cholesky", tol=1e-9)
+    wide = logits.astype(np.float64)
+    fitted = regression.fit(wide.reshape(-1, 1), labels.astype(int))
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-    if slope <= 0:
-        return 1.0, _intercept_for(logits.astype(np.float64), positives / len(labels))
-    return slope, intercept
+    return (slope, intercept) if slope > 0 else (1.0, _intercept_for(wide, positives / len(labels)))
 
 
 def _intercept_for(logits: np.ndarray, mean: float) -> float:

@@ -158,16 +158,7 @@ def batches(inputs: Mapping[str, np.ndarray], labels: np.ndarray, batch_size: in
 
 def logits(network: keras.Model, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     """The network's output for every row, `[rows]`."""
-    call = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
-    rows = len(inputs[NUMERIC])
-    return np.concatenate(
-        [
-            call(
-                {name: tf.constant(values[start : start + _INFERENCE_BATCH]) for name, values in inputs.items()}
-            ).numpy()[:, 0]
-            for start in range(0, rows, _INFERENCE_BATCH)
-        ]
-    )
+    return network.predict(dict(inputs), batch_size=_INFERENCE_BATCH, verbose=0)[:, 0]
 
 
 class _ValidationAveragePrecision(keras.callbacks.Callback):
@@ -238,6 +229,7 @@ def fit(
         steps_per_epoch=len(labels) // size,
         epochs=config.epochs,
         callbacks=callbacks,
+        shuffle=False,
         verbose=0,
     )
     slope, intercept = fit_platt(logits(network, held_out), validation[1])
