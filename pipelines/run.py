@@ -168,12 +168,7 @@ def _report(
         anomalies=_anomalies(outputs),
         evidence=tuple(evidence.values()),
         thresholds=Thresholds.from_json((folder / THRESHOLDS_FILE).read_text(encoding="utf-8")) if folder else None,
-        pictures=tuple(
-            report.Picture(picture.stem.replace("_", " "), picture.read_bytes())
-            for picture in sorted(folder.glob("*.png"))
-        )
-        if folder
-        else (),
+        pictures=_pictures(folder) if folder else (),
         features=tuple(i.name for i in FeatureSpec.from_json((spec / FeatureSpecification.FILE).read_text()).inputs)
         if spec
         else (),
@@ -185,6 +180,13 @@ def _report(
 
 
 _DIGESTED = (("examples", "examples"), ("schema", "schema"), ("evaluator", "evaluation"), ("trainer", "model"))
+
+
+def _pictures(folder: Path) -> tuple[report.Picture, ...]:
+    """The test split first, because it is what the model is judged by; the course of training last."""
+    order = {"test": 0, "validation": 1, "history": 2}
+    pictures = sorted(folder.glob("*.png"), key=lambda one: (order[one.stem.partition("_")[0]], one.stem))
+    return tuple(report.Picture(one.stem.replace("_", " "), one.read_bytes()) for one in pictures)
 
 
 def _flows(rows: Mapping[str, int]) -> tuple[report.RowFlow, ...]:
