@@ -99,11 +99,14 @@ def _intercept_for(logits: np.ndarray, mean: float) -> float:
 
 
 def positive_weight(labels: np.ndarray, configured: float | None) -> float:
-    """Weight of a fraud against a genuine row: as configured, or genuine rows per fraud in the data."""
+    """Weight of a fraud against a genuine row: as configured, or the square root of genuine rows per fraud in the data.
+
+    The full ratio, some 200, would let a few frauds drown all else in the loss, and ranks worse.
+    """
     if configured is not None:
         return configured
     frauds = float(labels.sum())
-    return (len(labels) - frauds) / frauds if frauds else 1.0
+    return math.sqrt((len(labels) - frauds) / frauds) if frauds else 1.0
 
 
 def network_inputs(transformed: Mapping[str, np.ndarray], shape: Shape) -> dict[str, np.ndarray]:

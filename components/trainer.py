@@ -36,7 +36,8 @@ class TrainingConfig:
         learning_rate: of Adam, for that batch.
         epochs: at most so many.
         patience: epochs without a better validation average precision before training stops.
-        positive_weight: weight of a fraud against a genuine row; None takes genuine rows per fraud from the data.
+        positive_weight: weight of a fraud against a genuine row; None takes the square root of
+            genuine rows per fraud in the data.
         seed: of initial weights, dropout and shuffling.
         logical_cpu_devices: as how many devices the CPU counts, where there is no GPU; each trains a replica.  None
             leaves it one device.

@@ -207,7 +207,7 @@ def _span(outputs: Outputs) -> str:
     if not read.is_file():
         return "-"
     ingest = json.loads(read.read_text(encoding="utf-8"))
-    return f"{ingest['first_event']} to {ingest['last_event']}"
+    return f"{ingest['first_event'][:10]} to {ingest['last_event'][:10]}"
 
 
 def _anomalies(outputs: Outputs) -> tuple[Reason, ...] | None:

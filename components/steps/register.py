@@ -64,7 +64,7 @@ def register_model(
     ingest = json.loads((Path(transactions.uri) / Transactions.REPORT).read_text(encoding="utf-8"))
     rows = json.loads((Path(examples.uri) / COUNTS_FILE).read_text(encoding="utf-8"))
     trained = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
-    span = f"{ingest['first_event']} to {ingest['last_event']}"
+    span = f"{ingest['first_event'][:10]} to {ingest['last_event'][:10]}"
     with tempfile.TemporaryDirectory() as scratch:
         collected = Path(scratch) / "evidence"
         shutil.copytree(folder, collected)

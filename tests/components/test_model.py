@@ -9,6 +9,10 @@ import pytest
 from components.model import Shape, build_network, calibrate, fit_platt, network_inputs, positive_weight
 
 
+def floats(values):
+    return np.array(values, np.float32)
+
+
 def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
@@ -19,10 +23,12 @@ def labels_drawn(probability, seed=0):
 
 @pytest.mark.parametrize(
     "labels, configured, weight",
-    [([0, 0, 0, 1], None, 3.0), ([0, 0, 0, 1], 7.5, 7.5), ([0, 0], None, 1.0), ([1, 1], None, 0.0)],
+    [([0] * 9 + [1], None, 3.0), ([0, 0, 0, 1], 7.5, 7.5), ([0, 0], None, 1.0), ([1, 1], None, 0.0)],
 )
-def test_a_fraud_weighs_as_much_as_the_genuine_rows_it_stands_against_unless_configured(labels, configured, weight):
-    assert positive_weight(np.float32(labels), configured) == weight
+def test_a_fraud_weighs_the_square_root_of_the_genuine_rows_it_stands_against_unless_configured(
+    labels, configured, weight
+):
+    assert positive_weight(floats(labels), configured) == weight
 
 
 def test_the_network_is_a_tower_over_numbers_and_an_embedding_per_vocabulary():
@@ -88,7 +94,7 @@ def test_platt_finds_the_scaling_that_the_labels_were_drawn_with():
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_with_one_class_platt_changes_nothing(label):
-    assert fit_platt(np.float32([-1, 0, 1]), np.full(3, label, np.float32)) == (1.0, 0.0)
+    assert fit_platt(floats([-1, 0, 1]), np.full(3, label, np.float32)) == (1.0, 0.0)
 
 
 def test_platt_never_turns_the_ranking_round_and_keeps_the_share_of_frauds():
@@ -100,8 +106,8 @@ def test_platt_never_turns_the_ranking_round_and_keeps_the_share_of_frauds():
 
 
 def test_platt_stays_finite_where_logits_separate_the_classes_or_say_nothing():
-    labels = np.float32([0] * 50 + [1] * 5)
-    for logits in (np.float32([-2] * 50 + [3] * 5), np.zeros(55, np.float32)):
+    labels = floats([0] * 50 + [1] * 5)
+    for logits in (floats([-2] * 50 + [3] * 5), np.zeros(55, np.float32)):
         slope, intercept = fit_platt(logits, labels)
         scores = sigmoid(slope * logits.astype(np.float64) + intercept)
         assert 0 < slope < 100
