@@ -20,8 +20,8 @@ from schemas.features import FeatureSpec
 from schemas.transaction import LABEL
 
 SIGNATURE = "score"
-# Columns by which quality is shown per segment, where the source has them.
-SLICE_COLUMNS = ("channel", "merchant_category", "country")
+# Columns by which quality is shown per segment, where the source has them; each costs TFMA as much as the whole split.
+SLICE_COLUMNS = ("channel", "merchant_category")
 _INFERENCE_BATCH = 8_192
 
 
