@@ -107,6 +107,8 @@ def _unpack(numeric: tf.Tensor, categorical: tf.Tensor, spec: FeatureSpec) -> di
     raw = {}
     for declarations, packed in ((spec.numeric, numeric), (spec.categorical, categorical)):
         column = 0
+        # Slicing would take any number of columns, and read the wrong ones.
+        packed = tf.ensure_shape(packed, [None, sum(i.width for i in declarations)])
         for i in declarations:
             raw[i.name] = packed[:, column] if i.width == 1 else packed[:, column : column + i.width]
             column += i.width

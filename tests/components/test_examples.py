@@ -41,6 +41,10 @@ def feature_rows(rows):
     return pa.Table.from_pylist(rows, pa.schema([*kinds.items(), (LABEL, pa.bool_())]))
 
 
+def floats(values):
+    return np.array(values, np.float32)
+
+
 THREE = feature_rows(
     [
         {
@@ -75,9 +79,9 @@ def test_what_is_written_is_read_again_with_missing_values_and_vectors(tmp_path)
     write_split(tmp_path, "train", to_examples(THREE, SPEC), pa.table({"transaction_id": ["a", "b", "c"]}))
     features, labels = read_split(tmp_path, "train", SPEC)
     assert list(features) == [i.name for i in SPEC.inputs]
-    np.testing.assert_array_equal(features["amount_base_minor"], np.float32([1, 2.5, 3]))
+    np.testing.assert_array_equal(features["amount_base_minor"], floats([1, 2.5, 3]))
     nan = np.nan
-    np.testing.assert_array_equal(features[RECENT.name], np.float32([[3, 2, nan], [nan, nan, nan], [0, -1, 1e30]]))
+    np.testing.assert_array_equal(features[RECENT.name], floats([[3, 2, nan], [nan, nan, nan], [0, -1, 1e30]]))
     assert features["channel"].tolist() == [b"chip", b"", "größe".encode()]
     assert features[RECENT_WORDS.name].tolist() == [[b"food", b""], [b"", b""], [b"fuel", b"food"]]
     assert features["amount_base_minor"].dtype == features[RECENT.name].dtype == labels.dtype == np.float32
@@ -99,7 +103,7 @@ def test_a_packed_row_holds_each_input_in_the_order_of_the_specification(tmp_pat
     # Whatever order the mapping has.
     numeric, text = pack(dict(reversed(features.items())), SPEC)
     assert (numeric.dtype, numeric.shape) == (np.float32, (3, SPEC.numeric_width))
-    np.testing.assert_array_equal(numeric[2], np.float32([3, 0, -1, 1e30]))
+    np.testing.assert_array_equal(numeric[2], floats([3, 0, -1, 1e30]))
     assert text.shape == (3, SPEC.categorical_width)
     assert text[0].tolist() == [b"chip", b"food", b"", b"food"]
 

@@ -50,7 +50,7 @@ def test_without_text_the_network_reads_numbers_alone():
     shape = Shape(4, ())
     network = build_network(shape, (8,), 0.0, seed=1)
     assert list(network.input) == ["numeric"]
-    arrays = {"numeric": np.ones((2, 4), np.float32), "categorical": np.ones((2, 1), np.int64)}
+    arrays: dict[str, np.ndarray] = {"numeric": np.ones((2, 4), np.float32), "categorical": np.ones((2, 1), np.int64)}
     assert list(network_inputs(arrays, shape)) == ["numeric"]
     assert network(network_inputs(arrays, shape)).shape == (2, 1)
 
@@ -67,7 +67,7 @@ def test_every_column_of_text_has_its_own_embedding():
     network = build_network(Shape(1, (3, 3)), (4,), 0.0, seed=1)
     numeric = np.zeros((2, 1), np.float32)
     first, second = (
-        network({"numeric": numeric, "categorical": np.int64(ids)}).numpy()
+        network({"numeric": numeric, "categorical": np.array(ids)}).numpy()
         for ids in ([[0, 1], [0, 1]], [[0, 1], [1, 0]])
     )
     assert first[0] == first[1]
