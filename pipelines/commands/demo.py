@@ -9,14 +9,14 @@ import click
 from pipelines import console
 from pipelines.commands.run import table, train
 
-CARDS, DAYS, SEED = 3_000, 60, 1
+CARDS, DAYS, SEED = 4_000, 60, 1
 
 
 @click.command()
 @console.workspace_option
 @console.json_option
 def command(workspace: Path) -> console.Reply:
-    """Simulate some 300,000 transactions over 60 days, train on them, and register the model."""
+    """Simulate some 430,000 transactions over 60 days, train on them, and register the model."""
     from rich.console import Group
     from rich.text import Text
 
@@ -35,14 +35,15 @@ def command(workspace: Path) -> console.Reply:
     )
     outcome = train("simulated", log, None, None, workspace)
     curves = where.pipeline_root("fraud-simulated") / "trainer" / "model_run"
-    hints = Text(
-        f"\nOpen the report in a browser:  {outcome.report.as_uri()}\n"
-        f"Look at the registry:          fraudops models list --workspace {workspace}\n"
-        f"The same in MLflow's pages:    mlflow server --backend-store-uri {where.tracking_uri} --port 5000\n"
-        f"Training curves:               tensorboard --logdir {curves}"
+    hints = (
+        f"Open the report in a browser:  {outcome.report.as_uri()}",
+        f"Look at the registry:          fraudops models list --workspace {workspace}",
+        f"The same in MLflow's pages:    mlflow server --backend-store-uri {where.tracking_uri} --port 5000",
+        f"Training curves:               tensorboard --logdir {curves}",
     )
     return console.Reply(
         outcome.fields() | {"frauds": frauds, "log": log, "mlflow": where.tracking_uri},
-        human=Group(table(outcome), hints),
+        # Commands are for copying: a line of them must not be broken.
+        human=Group(table(outcome), "", *(Text(hint, no_wrap=True, overflow="ignore") for hint in hints)),
         passed=outcome.status == "passed",
     )
