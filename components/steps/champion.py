@@ -1,6 +1,5 @@
 """Resolver `champion`: the model that serves now and the statistics of its training rows, found by MLflow's alias."""
 
-import hashlib
 import logging
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
 from components.export import ASSETS_EXTRA, FEATURE_SPEC_FILE
-from components.registry import champion, connect, show_version
+from components.registry import Version, champion, connect, show_version
+from schemas.digests import directory_digest, file_digest
 
 _LINEAGE = {"model": "mlmd.model_id", "statistics": "mlmd.statistics_id"}
 
@@ -34,17 +34,24 @@ class ChampionStrategy(ResolverStrategy):
         """The champion's `model` and `statistics` among the artifacts of this pipeline."""
         client = connect(self._tracking_uri)
         version = champion(client, self._model_name)
-        tags = show_version(client, version, self._model_name).lineage if version is not None else {}
+        shown = show_version(client, version, self._model_name) if version is not None else None
+        tags = shown.lineage if shown else {}
         found = {
             name: [one for one in artifacts if str(one.id) == tags.get(_LINEAGE[name])]
             for name, artifacts in input_dict.items()
         }
-        if not all(found.values()) or not self._comparable(found["model"][0]):
+        if not shown or not all(found.values()) or not self._comparable(found["model"][0], shown):
             logging.getLogger(__name__).info("champion %s of %s is no baseline for this run", version, self._model_name)
             return {name: [] for name in input_dict}
         return found
 
-    def _comparable(self, model: standard_artifacts.Model) -> bool:
-        file = Path(path_utils.serving_model_path(model.uri)) / ASSETS_EXTRA / FEATURE_SPEC_FILE
-        # The bytes, not what they mean: a declaration that this version cannot read any more is no baseline either.
-        return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == self._feature_spec_digest
+    def _comparable(self, model: standard_artifacts.Model, shown: Version) -> bool:
+        saved_model = Path(path_utils.serving_model_path(model.uri))
+        spec = saved_model / ASSETS_EXTRA / FEATURE_SPEC_FILE
+        # The bytes of the declaration, not what they mean: one that this version cannot read is no baseline either.
+        # And those of the model, because ids start over in a new metadata store while the registry goes on.
+        return (
+            spec.is_file()
+            and file_digest(spec) == self._feature_spec_digest
+            and directory_digest(saved_model) == shown.digests.get("saved_model")
+        )
