@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
 from schemas.errors import ConfigurationError
@@ -31,6 +33,10 @@ def use_logical_cpus(count: int | None) -> None:
 def strategy_for_this_machine() -> tf.distribute.Strategy:
     """MirroredStrategy over all GPUs, or all logical CPUs where there is none; the default strategy for one device."""
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    if len(devices) == 1:
-        return tf.distribute.get_strategy()
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return _mirrored(tuple(device.name for device in devices)) if len(devices) > 1 else tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One per process: a second would number its collective operations like the first, and both would fail."""
+    return tf.distribute.MirroredStrategy(list(devices))
