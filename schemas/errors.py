@@ -8,7 +8,8 @@
     |   `-- LogColumnsError       the log is readable, but columns that its mapping needs are not in it
     |-- ArtifactError             an artifact on disk is absent, incomplete or not what it claims to be
     |   `-- DigestMismatchError   the bytes on disk are not those that were recorded
-    `-- RegistryError             the model registry refuses, or does not hold, what was asked for
+    |-- RegistryError             the model registry refuses, or does not hold, what was asked for
+    `-- BenchmarkError            the sides of a benchmark computed different things
 
 A failed gate is not an error: it is a verdict with reasons.  A bad row is not an error either: it goes to the dead
 letters.  A message names the offending value, where it came from, and what to do.
@@ -49,3 +50,7 @@ class DigestMismatchError(ArtifactError):
 
 class RegistryError(FraudOpsError):
     """The model registry refuses, or does not hold, what was asked for."""
+
+
+class BenchmarkError(FraudOpsError):
+    """The sides of a benchmark computed different things."""

@@ -1,0 +1,121 @@
+"""`fraudops bench`: measures a part beside the usual ways of doing the same."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipelines import console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from pipelines.benchmarks.comparison import Result
+    from pipelines.benchmarks.machine import Machine
+
+_runs_option = click.option(
+    "--runs", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each side; the median counts."
+)
+
+
+@click.group(invoke_without_command=True)
+@console.json_option
+@click.pass_context
+def command(context: click.Context) -> console.Reply | None:
+    """Measure how fast a part is beside its peers, or list the benchmarks."""
+    if context.invoked_subcommand is not None:
+        return None
+    lines = {name: benchmark.get_short_help_str(100) for name, benchmark in command.commands.items()}
+    return console.Reply({"benchmarks": lines}, "\n".join(f"{name:16}{line}" for name, line in lines.items()))
+
+
+@command.command()
+@click.option("--rows", type=click.IntRange(min=1), help="Rows of the log to take, or to simulate (200,000).")
+@click.option("--log", type=click.Path(path_type=Path), help="A transaction log; without one, rows are simulated.")
+@click.option("--source", help="Name of the log's mapping, or the path of one (*.yaml).")
+@_runs_option
+@console.json_option
+def features(rows: int | None, log: Path | None, source: str | None, runs: int) -> console.Reply:
+    """Window features beside pandas, and the whole declaration alone."""
+    from pipelines.benchmarks import features, logs
+    from pipelines.benchmarks.machine import this_machine
+
+    if (log is None) != (source is None):
+        raise click.UsageError("--log and --source belong together: give both, or neither to simulate")
+    machine = this_machine()
+    if log is None or source is None:
+        transactions, mapping = logs.simulated(rows or 200_000)
+    else:
+        console.say(f"reading {log}")
+        transactions, mapping = logs.read(log, source, rows)
+    console.say(f"computing features of {transactions.num_rows:,} transactions, {runs + 1} times by each side")
+    return _reply(features.benchmark(transactions, mapping, runs), machine)
+
+
+@command.command("training-input")
+@click.option("--rows", type=click.IntRange(min=1), default=200_000, show_default=True, help="Rows to simulate, about.")
+@_runs_option
+@console.json_option
+def training_input(rows: int, runs: int) -> console.Reply:
+    """The trainer's input beside stock TFX's gzipped records."""
+    from pipelines.benchmarks.machine import this_machine
+    from pipelines.quiet import quiet
+
+    machine = this_machine()
+    console.say("loading TensorFlow and TFX")
+    with quiet(), tempfile.TemporaryDirectory(prefix="fraudops-bench.") as folder:
+        from pipelines.benchmarks import logs, training_input
+        from schemas.features import specify
+
+        transactions, mapping = logs.simulated(rows)
+        console.say(f"writing features of {transactions.num_rows:,} transactions both ways, then reading them")
+        return _reply(training_input.benchmark(transactions, specify(mapping.provided), runs, Path(folder)), machine)
+
+
+@command.command()
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Rows to simulate, about."
+)
+@_runs_option
+@console.json_option
+def simulate(rows: int, runs: int) -> console.Reply:
+    """The simulator alone, in memory."""
+    from pipelines.benchmarks import simulate
+    from pipelines.benchmarks.machine import this_machine
+
+    machine = this_machine()
+    console.say(f"simulating about {rows:,} transactions {runs + 1} times")
+    return _reply(simulate.benchmark(rows, runs), machine)
+
+
+def _reply(result: Result, machine: Machine) -> console.Reply:
+    return console.Reply({**result.fields(), "machine": asdict(machine)}, human=_table(result, machine))
+
+
+def _table(result: Result, machine: Machine) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+
+    table = Table("", "", "seconds", "rows/s", "ours is", box=None)
+    for what, contest in {result.benchmark: result.contest, **result.further}.items():
+        rows = contest.ours.rows
+        for name, timing in {"ours": contest.ours, **contest.peers}.items():
+            ratio = f"{contest.ratio[name]:.1f} times as fast" if name in contest.ratio else ""
+            first = what.replace("_", " ") if name == "ours" else ""
+            table.add_row(first, name, f"{timing.seconds:.3f}", f"{rows / timing.seconds:,.0f}", ratio)
+    facts = [
+        f"{result.contest.ours.rows:,} rows",
+        *(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in result.facts.items()),
+        f"file reading {'counts' if result.file_reading else 'does not count'}",
+    ]
+    load = " ".join(f"{value:.2f}" for value in machine.load_average)
+    return Group(
+        table,
+        ", ".join(facts),
+        f"goal: {result.goal}",
+        f"{machine.cores} cores, {machine.memory_gib} GiB, {machine.cpu}; load average before {load}",
+    )

@@ -1,0 +1,175 @@
+"""Benchmarks compute what they time: sides agree, disagreement is an error, and the object has its keys."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from components.features import compute_features
+from pipelines.benchmarks.comparison import Side, alone, check_agreement, take_turns
+from pipelines.benchmarks.features import TWELVE, as_frame, benchmark, in_whole_seconds, pandas_apply, pandas_rolling
+from pipelines.benchmarks.logs import read, simulated
+from pipelines.cli import main
+from schemas import sources
+from schemas.errors import BenchmarkError, LogColumnsError, LogError
+from schemas.features import specify
+
+KEYS = {"benchmark", "rows", "ours", "peers", "ratio", "goal", "file_reading", "machine"}
+
+
+def bench(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    assert main(["bench", *map(str, arguments), "--json"]) == 0
+    fields: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return fields
+
+
+def check_figures(fields: dict[str, Any], rows: int, runs: int) -> None:
+    """Every side has its figures, and every peer its ratio."""
+    for timing in (fields["ours"], *fields["peers"].values()):
+        assert timing.keys() == {"seconds", "rows_per_s", "runs"}
+        assert len(timing["runs"]) == runs
+        assert timing["rows_per_s"] == pytest.approx(rows / timing["seconds"])
+    assert fields["ratio"] == {
+        name: pytest.approx(peer["seconds"] / fields["ours"]["seconds"]) for name, peer in fields["peers"].items()
+    }
+
+
+def side(**columns: list[float]) -> Side:
+    return Side(lambda: columns, lambda computed: {name: np.array(values) for name, values in computed.items()})
+
+
+def test_without_a_name_the_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(bench(capsys)["benchmarks"]) == ["features", "training-input", "simulate"]
+    assert main(["bench"]) == 0
+    assert len(capsys.readouterr().err.strip().splitlines()) == 3
+
+
+def test_features_are_those_of_pandas_and_the_object_says_how_fast(capsys: pytest.CaptureFixture[str]) -> None:
+    fields = bench(capsys, "features", "--rows", 2_000, "--runs", 2)
+    assert fields.keys() == KEYS | {"full_declaration", "declared_features", "keys", "compile_seconds"}
+    assert fields["peers"].keys() == {"pandas_rolling", "pandas_apply"}
+    assert fields["file_reading"] is False
+    assert fields["machine"].keys() == {"cores", "memory_gib", "cpu", "load_average"}
+    for figures in (fields, fields["full_declaration"]):
+        check_figures(figures, fields["rows"], runs=2)
+    declared = specify(sources.load("simulated").provided)
+    assert fields["declared_features"] == len(declared.features)
+
+
+def test_the_simulator_has_no_peers(capsys: pytest.CaptureFixture[str]) -> None:
+    fields = bench(capsys, "simulate", "--rows", 1_000, "--runs", 1)
+    assert fields.keys() == KEYS
+    assert (fields["peers"], fields["ratio"]) == ({}, {})
+    check_figures(fields, fields["rows"], runs=1)
+
+
+def test_both_ways_of_training_input_hand_over_the_same_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    fields = bench(capsys, "training-input", "--rows", 3_000, "--runs", 1)
+    assert fields.keys() == KEYS | {"later_epochs", "batch_size"}
+    assert fields["peers"].keys() == {"tfx"}
+    assert fields["file_reading"] is True
+    assert fields["rows"] % fields["batch_size"] == 0
+    for figures in (fields, fields["later_epochs"]):
+        check_figures(figures, fields["rows"], runs=1)
+
+
+def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "features", "--rows", "2000", "--runs", "1"]) == 0
+    shown = capsys.readouterr().err
+    assert all(word in shown for word in ("pandas_apply", "times as fast", "full declaration", "goal", "load average"))
+
+
+def test_peers_see_neither_ties_nor_labels_before_their_time() -> None:
+    second, day = 1_000_000, 86_400 * 1_000_000
+    times = [0, 0, 0, second, day, day + second, 9 * day, 9 * day, 40 * day]
+    log = in_whole_seconds(
+        pa.table(
+            {
+                "transaction_id": [f"t{row}" for row in range(len(times))],
+                "event_time": pa.array(times, pa.timestamp("us", "UTC")),
+                "card_id": ["a", "a", "b", "a", "a", "b", "a", "a", "b"],
+                "merchant_id": ["m", "m", "m", "n", "m", "n", "m", "m", "n"],
+                "amount_base_minor": [100, 200, 300, 400, 500, 600, 700, 800, 900],
+                "is_fraud": pa.array([True, False, None, False, True, True, False, False, False]),
+            }
+        )
+    )
+    ours = compute_features(log, specify(log.column_names, TWELVE, row_inputs=())).to_pandas()[[f.name for f in TWELVE]]
+    assert ours["card_id_count_1d"].tolist() == [0, 0, 0, 2, 3, 0, 0, 0, 0]
+    assert ours["merchant_id_fraud_count_7d"].tolist() == [0, 0, 0, 0, 0, 0, 2, 2, 0]
+    for peer in (pandas_rolling, pandas_apply):
+        found = peer(as_frame(log))[ours.columns]
+        pd.testing.assert_frame_equal(found, ours, check_names=False, rtol=1e-12)
+
+
+def test_a_log_is_read_through_its_mapping_and_cut(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    log = tmp_path / "log.parquet"
+    assert main(["simulate", "--out", str(log), "--cards", "40", "--days", "20", "--seed", "1"]) == 0
+    fields = bench(capsys, "features", "--log", log, "--source", "simulated", "--rows", 300, "--runs", 1)
+    assert fields["rows"] == 300
+
+
+def test_a_log_without_its_source_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "features", "--log", "log.parquet"]) == 2
+    assert "--source" in capsys.readouterr().err
+
+
+def test_a_log_of_bad_rows_is_bad_input(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(
+        "tx_id,cc_num,trans_date_trans_time,category,amt,is_fraud,merchant,merch_lat,merch_long\n" + "x,,,,,,,,\n"
+    )
+    with pytest.raises(LogError, match=r"log\.csv"):
+        read(log, "sparkov", None)
+
+
+def test_a_log_without_labels_is_bad_input() -> None:
+    transactions, mapping = simulated(100)
+    with pytest.raises(LogColumnsError, match="is_fraud"):
+        benchmark(transactions.drop_columns(["is_fraud"]), mapping, 1)
+
+
+def test_sides_take_turns_and_the_first_run_of_each_does_not_count() -> None:
+    order: list[str] = []
+    readings = itertools.accumulate([0, 50, 0, 60, 0, 1, 0, 10, 0, 3, 0, 30, 0, 2, 0, 20], initial=0)
+    next(readings)
+
+    def of(name: str) -> Side:
+        return Side(lambda: order.append(name), lambda _: {"x": np.zeros(1)})
+
+    contest = take_turns(100, of("ours"), {"peer": of("peer")}, runs=3, clock=lambda: float(next(readings)))
+    assert order == ["ours", "peer"] * 4
+    assert list(contest.ours.runs_s) == [1, 3, 2]
+    assert (contest.ours.first_s, contest.ours.seconds) == (50, 2)
+    assert contest.ours.fields() == {"seconds": 2, "rows_per_s": 50, "runs": (1, 3, 2)}
+    assert contest.ratio == {"peer": 10}
+
+
+def test_alone_counts_all_runs_but_the_first() -> None:
+    readings = iter([0.0, 9.0, 10.0, 12.0, 20.0, 24.0])
+    timing = alone(30, lambda: None, runs=2, clock=lambda: next(readings))
+    assert (timing.first_s, timing.runs_s, timing.seconds) == (9, (2, 4), 3)
+
+
+@pytest.mark.parametrize(
+    ("peer", "complaint"),
+    [
+        (side(x=[1.0, np.nan, 3.1]), "x in 1 of 3 rows, first in row 2: 3.1 where 3.0"),
+        (side(x=[1.0, 0.0, 3.0]), "first in row 1: 0.0 where nan"),
+        (side(x=[1.0, np.nan]), "values of x"),
+        (side(y=[1.0, np.nan, 3.0]), "'y'"),
+    ],
+)
+def test_sides_that_disagree_get_no_figures(peer: Side, complaint: str) -> None:
+    with pytest.raises(BenchmarkError, match="slow") as raised:
+        take_turns(3, side(x=[1.0, np.nan, 3.0]), {"slow": peer}, runs=1)
+    assert complaint in str(raised.value)
+
+
+def test_rounding_is_no_disagreement() -> None:
+    check_agreement("slow", {"x": np.array([1.0 + 1e-12, np.nan])}, {"x": np.array([1.0, np.nan])}, 1e-9)
