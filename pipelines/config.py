@@ -42,9 +42,11 @@ def load(path: Path | None) -> RunConfig:
     if path is None:
         return RunConfig()
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"configuration {path} cannot be read: {error}") from error
+    if raw is None:
+        return RunConfig()
     if not isinstance(raw, dict):
         raise ConfigurationError(f"configuration {path} holds {type(raw).__name__}, not keys with values")
     _refuse_unknown(RunConfig, raw, str(path))
