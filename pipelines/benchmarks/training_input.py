@@ -45,6 +45,7 @@ Batch = tuple[dict[str, tf.Tensor], tf.Tensor]
 def benchmark(transactions: pa.Table, spec: FeatureSpec, runs: int, folder: Path) -> Result:
     """Times one epoch of each side from files on disk to the last batch, then an epoch behind the first.
 
+    The transform graph is loaded once for all, in the runs that do not count.
     Instead of a label each row carries its number, by which the shuffled rows of both sides are put in one order to be
     compared; to the input a label is a number like any other.
 
