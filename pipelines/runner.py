@@ -16,6 +16,7 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
 State = Literal["ran", "cached", "skipped"]
+_SUCCESSFUL = (metadata_store_pb2.Execution.COMPLETE, metadata_store_pb2.Execution.CACHED)
 _STARTED = re.compile(r"Component (\S+) is running\.")
 
 
@@ -63,7 +64,11 @@ def read_steps(pipeline: tfx.dsl.Pipeline, metadata: Path) -> dict[str, Step]:
         if _belongs(store, c, pipeline.pipeline_info.pipeline_name)
     ]
     latest = max(runs, key=lambda context: context.id)
-    executions = {_node(store, e): e for e in store.get_executions_by_context(latest.id)}
+    # A step whose condition reads the output of a step that was itself skipped is not run, and marked as failed; one
+    # that really fails raises, so that there is nothing to read then.
+    executions = {
+        _node(store, e): e for e in store.get_executions_by_context(latest.id) if e.last_known_state in _SUCCESSFUL
+    }
     return {
         node.id: _step(store, node.id, executions[node.id])
         if node.id in executions
