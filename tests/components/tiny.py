@@ -41,9 +41,13 @@ class ExampleSet:
 
 @dataclass(frozen=True)
 class Model:
-    """A model as `train_and_export` left it, on the examples and the transform graph that it was made of."""
+    """A model as `train_and_export` left it, on the examples and the transform graph that it was made of.
+
+    `leftover` is a file that lay where the model was to be written.
+    """
 
     saved_model: Path
+    leftover: Path
     logs: Path
     examples: ExampleSet
     transform_graph: Path
@@ -99,6 +103,9 @@ def train(examples: ExampleSet, transform_graph: Path, folder: Path) -> Model:
 
     from components.trainer import ThresholdConfig, TrainingConfig, train_and_export
 
+    leftover = folder / "saved_model" / "variables" / "leftover"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half")
     config = TrainingConfig(units=(16, 8), batch_size=256, epochs=3, learning_rate=3e-3)
     trained = train_and_export(
         examples.root,
@@ -109,7 +116,7 @@ def train(examples: ExampleSet, transform_graph: Path, folder: Path) -> Model:
         folder / "saved_model",
         folder / "logs",
     )
-    return Model(folder / "saved_model", folder / "logs", examples, transform_graph, trained)
+    return Model(folder / "saved_model", leftover, folder / "logs", examples, transform_graph, trained)
 
 
 def with_odd_rows(rows: Mapping[str, np.ndarray], spec: FeatureSpec) -> dict[str, np.ndarray]:
