@@ -125,13 +125,6 @@ def read_batches(root: Path, split: str, spec: FeatureSpec) -> Iterator[tuple[di
             yield _arrays(table, spec), table[LABEL].combine_chunks().flatten().to_numpy()
 
 
-def read_split(root: Path, split: str, spec: FeatureSpec) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """A whole split: `read_batches`, concatenated."""
-    batches = list(read_batches(root, split, spec))
-    features = {i.name: np.concatenate([batch[i.name] for batch, _ in batches]) for i in spec.inputs}
-    return features, np.concatenate([labels for _, labels in batches])
-
-
 def read_features(root: Path, split: str, spec: FeatureSpec) -> pa.Table:
     """The features of a split as a plain table, one value (or one fixed-size list) per cell."""
     table = pq.read_table(root / f"Split-{split}", columns=[i.name for i in spec.inputs])

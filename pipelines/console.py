@@ -125,7 +125,7 @@ def _invoke(command: click.Command, args: list[str], prog_name: str, wants_json:
         if not isinstance(reply, Reply):
             raise TypeError(f"`{prog_name} {' '.join(args)}` returned {reply!r}, and a verb has to return a Reply")
         if reply.human is not None and not wants_json:
-            stderr().print(reply.human)
+            stderr().print(reply.human, crop=False)
         return (DONE if reply.passed else REFUSED), _json_line(reply.fields) if wants_json else ""
     except click.exceptions.Exit as done:  # --help and --version end so
         return done.exit_code, ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from components import report
+from components.devices import use_logical_cpus
 from components.evaluation import refusal_reasons
 from components.evidence import SplitEvidence, Thresholds
 from components.examples import COUNTS_FILE
@@ -76,6 +77,8 @@ def execute(
     Raises:
         FraudOpsError: the log, the configuration or the workspace is at fault.
     """
+    # Steps before the training already start TensorFlow, and it takes its devices only then.
+    use_logical_cpus(run.config.training.logical_cpu_devices)
     with run.workspace.exclusive():
         began = time.monotonic()
         pipeline = build_pipeline(run, until)

@@ -11,7 +11,6 @@ import tensorflow_data_validation as tfdv
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
-from components.devices import use_logical_cpus
 from components.drift import QUANTILE_BUCKETS
 from components.evaluation import eval_config
 from components.ingest import log_digest
@@ -60,15 +59,12 @@ class TrainingRun:
 
 
 def build_pipeline(run: TrainingRun, until: str | None = None) -> tfx.dsl.Pipeline:
-    """The pipeline of a run in this process; with `until`, only that step and what it needs.
-
-    The devices that training asks for are set up here, because the steps before it already use TensorFlow.
+    """The pipeline of a run; with `until`, only the steps up to that one.
 
     Raises:
-        ConfigurationError: there is no step of that name, or TensorFlow already runs with other devices.
+        ConfigurationError: there is no step of that name.
         LogError: the log cannot be read.
     """
-    use_logical_cpus(run.config.training.logical_cpu_devices)
     nodes = _nodes(run)
     if until is not None:
         nodes = _up_to(nodes, until)

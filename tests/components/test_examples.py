@@ -16,7 +16,6 @@ from components.examples import (
     read_batches,
     read_features,
     read_rows,
-    read_split,
     to_examples,
     write_examples,
     write_split,
@@ -77,7 +76,7 @@ THREE = feature_rows(
 
 def test_what_is_written_is_read_again_with_missing_values_and_vectors(tmp_path):
     write_split(tmp_path, "train", to_examples(THREE, SPEC), pa.table({"transaction_id": ["a", "b", "c"]}))
-    features, labels = read_split(tmp_path, "train", SPEC)
+    features, labels = tiny.read_split(tmp_path, "train", SPEC)
     assert list(features) == [i.name for i in SPEC.inputs]
     np.testing.assert_array_equal(features["amount_base_minor"], floats([1, 2.5, 3]))
     nan = np.nan
@@ -99,7 +98,7 @@ def test_the_features_of_a_split_come_back_as_the_table_that_they_were(tmp_path)
 
 def test_a_packed_row_holds_each_input_in_the_order_of_the_specification(tmp_path):
     write_split(tmp_path, "train", to_examples(THREE, SPEC), pa.table({"transaction_id": ["a", "b", "c"]}))
-    features, _ = read_split(tmp_path, "train", SPEC)
+    features, _ = tiny.read_split(tmp_path, "train", SPEC)
     # Whatever order the mapping has.
     numeric, text = pack(dict(reversed(features.items())), SPEC)
     assert (numeric.dtype, numeric.shape) == (np.float32, (3, SPEC.numeric_width))
@@ -120,7 +119,7 @@ def test_every_split_holds_its_rows_with_their_own_features_labels_and_keys(tiny
     assert sum(tiny_examples.rows.values()) == tiny_examples.log.num_rows
     for split in SPLITS:
         keys = read_rows(tiny_examples.root, split)
-        features, labels = read_split(tiny_examples.root, split, tiny_examples.spec)
+        features, labels = tiny.read_split(tiny_examples.root, split, tiny_examples.spec)
         assert keys.column_names == list(ROW_COLUMNS)
         assert keys.num_rows == len(labels) == tiny_examples.rows[split] > 0
         rows = pa.array([by_id[one] for one in keys["transaction_id"].to_pylist()])
@@ -166,7 +165,7 @@ def test_stock_tfx_reads_the_examples_as_the_curated_schema_has_them(tiny_exampl
     batch = pq.read_table(seen / "batch.parquet")
     assert batch.column_names == [*(i.name for i in tiny_examples.spec.inputs), LABEL]
     assert batch.num_rows == tiny_examples.rows["test"]
-    features, labels = read_split(tiny_examples.root, "test", tiny_examples.spec)
+    features, labels = tiny.read_split(tiny_examples.root, "test", tiny_examples.spec)
     np.testing.assert_array_equal(batch[LABEL].combine_chunks().flatten().to_numpy(), labels)
     name = "card_id_amount_base_minor_recent_5"
     np.testing.assert_array_equal(batch[name].combine_chunks().flatten().to_numpy(), features[name].reshape(-1))

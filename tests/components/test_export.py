@@ -13,11 +13,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from components.evidence import Thresholds
-from components.examples import pack, read_split
+from components.examples import pack
 from components.export import ASSETS_EXTRA, THRESHOLDS_FILE, WARM_UP_FILE
 from components.scoring import read_spec, score_split
 from schemas.errors import ArtifactError
-from tests.components.tiny import Model, with_odd_rows
+from tests.components.tiny import Model, read_split, with_odd_rows
 
 SIGNATURES = ("serving_default", "score", "score_packed")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from components.examples import write_examples
+from components.examples import read_batches, write_examples
 from components.features import compute_features
 from components.ingest import ingest
 from components.simulator import simulate, write
@@ -129,3 +129,10 @@ def with_odd_rows(rows: Mapping[str, np.ndarray], spec: FeatureSpec) -> dict[str
         return np.resize(np.array([b"", "nie gesehen \N{SNOWMAN}".encode()], object), values.shape)
 
     return {i.name: np.concatenate([rows[i.name], odd(i.name, rows[i.name], i.is_text)]) for i in spec.inputs}
+
+
+def read_split(root: Path, split: str, spec: FeatureSpec) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """A whole split: raw features by name and labels, as `read_batches` gives them by row group."""
+    batches = list(read_batches(root, split, spec))
+    features = {i.name: np.concatenate([batch[i.name] for batch, _ in batches]) for i in spec.inputs}
+    return features, np.concatenate([labels for _, labels in batches])
