@@ -35,12 +35,17 @@ def command(source: str, log: Path, until: str | None, config: Path | None, work
 
 def train(source: str, log: Path, until: str | None, config: Path | None, workspace: Path) -> Outcome:
     """Runs the pipeline with a progress line per step; what fails before the imports fails at once."""
+    from components.ingest import log_files
     from pipelines.quiet import quiet
     from pipelines.workspace import Workspace
     from schemas import sources
+    from schemas.features import specify
 
     mapping = sources.load(source)
+    log_files(log)
     where = Workspace.at(workspace)
+    if left_out := specify(mapping.provided).left_out:
+        console.say(f"{mapping.source} lacks the columns for {len(left_out)} features: {', '.join(left_out)}")
     console.say("loading TensorFlow and TFX")
     with quiet():
         from pipelines import config as configuration
