@@ -7,7 +7,7 @@ VENV := .venv/bin
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check bench format lock clean
+.PHONY: help install demo test test-slow check bench format proto lock clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r verb line; do \
@@ -38,6 +38,9 @@ format: install ## format the code and repair what lint can
 	$(VENV)/ruff check --fix-only
 	$(VENV)/ruff format
 
+proto: install ## generate the code of schemas/scoring.proto
+	$(VENV)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. schemas/scoring.proto
+
 # Keeps what is locked; `make lock LOCK_FLAGS=--upgrade` takes the newest.  The platform is named so that the lock does
 # not depend on the machine it is made on.
 lock: ## resolve setup.cfg and the overrides into the hashed lock (needs uv)
@@ -47,4 +50,4 @@ lock: ## resolve setup.cfg and the overrides into the hashed lock (needs uv)
 
 clean: ## remove .venv, caches and builds
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find components infra pipelines schemas serving tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find components infra pipelines registry schemas serving tests -name __pycache__ -type d -prune -exec rm -rf {} +

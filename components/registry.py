@@ -1,39 +1,37 @@
-"""The model registry: writes a complete model version to MLflow, once, and reads versions back."""
+"""The model registry: registration of a complete model version in MLflow, once whatever happens."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from registry.client import registry_errors
+from registry.versions import (
+    MODEL_DIR,
+    MODEL_NAME,
+    SAVED_MODEL_DIGEST_TAG,
+    SAVED_MODEL_DIR,
+    fetch_saved_model,
+)
+from schemas.approval import GATE_TAG, PENDING, STATE_TAG
 from schemas.digests import directory_digest, verify_directory
-from schemas.errors import ArtifactError, DigestMismatchError, RegistryError
+from schemas.errors import ArtifactError, DigestMismatchError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.entities.model_registry import ModelVersion
 
-MODEL_NAME = "fraud"
-CHAMPION = "champion"
-
-MODEL_DIR = "model"  # of the run's artifacts; what `models:/fraud/N` resolves to
-SAVED_MODEL_DIR = "saved_model"  # below it, beside the file MLmodel
 EVIDENCE_DIR = "evidence"
 
 # By this tag a registration that is tried again finds what an earlier try left behind.
 KEY_TAG = "registration.key"
-SAVED_MODEL_DIGEST_TAG = "digest.saved_model"
-LINEAGE_TAGS: tuple[str, ...] = ("data.span", "code.version", "mlmd.model_id", "mlmd.statistics_id")
 
 # What MLflow takes in one call.
 _BATCH_METRICS, _BATCH_PARAMS = 1000, 100
@@ -110,10 +108,10 @@ class Registration:
             "code.version": self.code_version,
             "mlmd.model_id": str(self.mlmd_model_id),
             "mlmd.statistics_id": str(self.mlmd_statistics_id),
-            "gate": self.gate,
+            GATE_TAG: self.gate,
         }
         key = hashlib.sha256(json.dumps([self.model_name, identity], sort_keys=True).encode()).hexdigest()
-        return identity | {KEY_TAG: key, "approval": "pending"}
+        return identity | {KEY_TAG: key, STATE_TAG: PENDING}
 
 
 @dataclass(frozen=True)
@@ -126,52 +124,6 @@ class RegisteredVersion:
     created: bool
 
 
-@dataclass(frozen=True)
-class Version:
-    """A model version as the registry holds it; what it does not say is None or empty.
-
-    Attributes:
-        gate: `passed` or `failed`.
-        approval: `pending`, `approved`, `rejected` or `revoked`.
-        aliases: such as `champion`.
-        digests: by what they are of: `saved_model`, `evaluation`, `schema`.
-        lineage: the other tags that say what it was made from: `data.span`, `code.version`, `mlmd.*`.
-        run_id: of the MLflow run that holds its files.
-        metrics: of that run, the last value of each.
-        created: in UTC.
-        description: Markdown.
-    """
-
-    model_name: str
-    version: int
-    gate: str | None
-    approval: str | None
-    aliases: tuple[str, ...]
-    digests: Mapping[str, str]
-    lineage: Mapping[str, str]
-    run_id: str | None
-    metrics: Mapping[str, float]
-    created: datetime
-    description: str
-
-
-def connect(tracking_uri: str) -> MlflowClient:
-    """A client of the tracking server or database at `tracking_uri`; a database that is not there yet is created.
-
-    Raises:
-        RegistryError: nothing answers there.
-    """
-    # Read once, when MLflow is imported: a bank's pipeline reports to nobody, and draws no bars of its own.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient
-
-    for chatter in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(chatter).setLevel(logging.WARNING)
-    with _registry_errors(f"connecting to {tracking_uri}"):
-        return MlflowClient(tracking_uri, registry_uri=tracking_uri)
-
-
 def register(client: MlflowClient, registration: Registration, artifact_root: str | None = None) -> RegisteredVersion:
     """Makes the model version of a registration, or finds the one that an earlier try made.
 
@@ -180,7 +132,7 @@ def register(client: MlflowClient, registration: Registration, artifact_root: st
     one transaction with its tags, so nobody ever sees an incomplete one.  Aliases are left alone.
 
     Args:
-        client: see `connect`.
+        client: see `registry.client.connect`.
         registration: what to register.
         artifact_root: URI below which a new experiment keeps its files; None leaves that to the server.
 
@@ -193,7 +145,7 @@ def register(client: MlflowClient, registration: Registration, artifact_root: st
     verify_directory(registration.saved_model, registration.digest_saved_model)
     directory_digest(registration.evidence)  # an empty or absent one is refused before anything is written
     name, tags = registration.model_name, registration.tags()
-    with _registry_errors(f"registering a version of model {name!r}"):
+    with registry_errors(f"registering a version of model {name!r}"):
         found = client.search_model_versions(f"name = '{name}' and tags.`{KEY_TAG}` = '{tags[KEY_TAG]}'")
         if found:
             return RegisteredVersion(name, int(found[0].version), str(found[0].run_id), created=False)
@@ -211,67 +163,6 @@ def register(client: MlflowClient, registration: Registration, artifact_root: st
             name, f"{run.info.artifact_uri}/{MODEL_DIR}", run_id, tags=tags, description=registration.description
         )
         return RegisteredVersion(name, int(version.version), run_id, created=True)
-
-
-def list_versions(client: MlflowClient, name: str = MODEL_NAME) -> tuple[Version, ...]:
-    """Every version of a model, newest first; none where there is no such model.
-
-    Raises:
-        RegistryError: MLflow refused.
-    """
-    with _registry_errors(f"listing the versions of model {name!r}"):
-        found: list[ModelVersion] = []
-        token: str | None = None
-        while token != "":
-            page = client.search_model_versions(f"name = '{name}'", page_token=token)
-            found += page
-            token = page.token or ""
-        aliases = _aliases(client, name)  # a search does not fill in those of its versions
-        return tuple(_version(client, one, aliases) for one in sorted(found, key=lambda one: -int(one.version)))
-
-
-def show_version(client: MlflowClient, version: int, name: str = MODEL_NAME) -> Version:
-    """One version of a model.
-
-    Raises:
-        RegistryError: there is no such version, or MLflow refused.
-    """
-    with _registry_errors(f"looking up version {version} of model {name!r}"):
-        return _version(client, client.get_model_version(name, str(version)), _aliases(client, name))
-
-
-def champion(client: MlflowClient, name: str = MODEL_NAME) -> int | None:
-    """The version that the alias `champion` names, or None while there is none.
-
-    Raises:
-        RegistryError: MLflow refused.
-    """
-    with _registry_errors(f"looking up the champion of model {name!r}"):
-        return _aliases(client, name).get(CHAMPION)
-
-
-def download_saved_model(client: MlflowClient, version: int, destination: Path, name: str = MODEL_NAME) -> None:
-    """Copies the SavedModel of a version to `destination`, which appears only when the copy is complete and verified.
-
-    Raises:
-        DigestMismatchError: the registry's files are not those that were registered.
-        ArtifactError: `destination` exists already.
-        RegistryError: there is no such version, it carries no digest, or MLflow refused.
-    """
-    if destination.exists():
-        raise ArtifactError(f"{destination} exists already; give a path where nothing is yet")
-    shown = show_version(client, version, name)
-    if "saved_model" not in shown.digests or not shown.run_id:
-        raise RegistryError(
-            f"version {version} of model {name!r} has no run or no tag {SAVED_MODEL_DIGEST_TAG}; it was not registered "
-            "by fraudops, so its files cannot be trusted"
-        )
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{destination.name}.", dir=destination.parent) as beside:
-        with _registry_errors(f"fetching version {version} of model {name!r}"):
-            copy = _fetch(client, shown.run_id, beside)
-        verify_directory(copy, shown.digests["saved_model"])
-        copy.rename(destination)
 
 
 def read_signature(saved_model: Path, name: str = "score") -> Signature:
@@ -303,16 +194,6 @@ def read_signature(saved_model: Path, name: str = "score") -> Signature:
     return Signature(name, tensors(signatures[name].inputs), tensors(signatures[name].outputs))
 
 
-@contextmanager
-def _registry_errors(doing: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        raise RegistryError(f"{doing}: MLflow says: {error}") from error
-
-
 def _run(client: MlflowClient, registration: Registration, tags: dict[str, str], artifact_root: str | None) -> Run:
     """The run of this registration, which an earlier try may have made."""
     name = registration.model_name
@@ -325,7 +206,7 @@ def _run(client: MlflowClient, registration: Registration, tags: dict[str, str],
     runs = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{tags[KEY_TAG]}'", max_results=1)
     if runs:
         return runs[0]
-    identity = {tag: value for tag, value in tags.items() if tag != "approval"}  # which only the version has
+    identity = {tag: value for tag, value in tags.items() if tag != STATE_TAG}  # which only the version has
     return client.create_run(experiment_id, tags=identity, run_name=registration.run_name)
 
 
@@ -379,38 +260,10 @@ def _mlmodel(registration: Registration, run: Run) -> str:
 
 def _verify_copy(client: MlflowClient, run_id: str, digest: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        found = directory_digest(_fetch(client, run_id, scratch))
+        found = directory_digest(fetch_saved_model(client, run_id, scratch))
     if found != digest:
         client.set_terminated(run_id, "FAILED")
         raise DigestMismatchError(
             f"the registry's copy of the SavedModel in run {run_id} has the digest {found}, not {digest}; "
             "no version was made, so look at the artifact store and register again"
         )
-
-
-def _fetch(client: MlflowClient, run_id: str, directory: str) -> Path:
-    return Path(client.download_artifacts(run_id, f"{MODEL_DIR}/{SAVED_MODEL_DIR}", directory))
-
-
-def _aliases(client: MlflowClient, name: str) -> dict[str, int]:
-    models = client.search_registered_models(f"name = '{name}'")
-    return {alias: int(version) for model in models for alias, version in model.aliases.items()}
-
-
-def _version(client: MlflowClient, found: ModelVersion, aliases: Mapping[str, int]) -> Version:
-    tags: dict[str, str] = dict(found.tags)
-    return Version(
-        model_name=found.name,
-        version=int(found.version),
-        gate=tags.get("gate"),
-        approval=tags.get("approval"),
-        aliases=tuple(sorted(alias for alias, version in aliases.items() if version == int(found.version))),
-        digests={
-            tag.removeprefix("digest."): value for tag, value in sorted(tags.items()) if tag.startswith("digest.")
-        },
-        lineage={tag: tags[tag] for tag in LINEAGE_TAGS if tag in tags},
-        run_id=found.run_id or None,
-        metrics=dict(client.get_run(found.run_id).data.metrics) if found.run_id else {},
-        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
-        description=found.description or "",
-    )

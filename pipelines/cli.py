@@ -15,7 +15,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "run": ("pipelines.commands.run", "Take a log through the pipeline to the registry."),
     "features": ("pipelines.commands.features", "Compute the features of a log; compare two results."),
     "report": ("pipelines.commands.report", "Say where the report of the last run is."),
-    "models": ("pipelines.commands.models", "Look at the versions in the model registry."),
+    "models": ("pipelines.commands.models", "Look at the registered versions; approve, reject or revoke one."),
     "bench": ("pipelines.commands.bench", "Measure how fast a part is beside its peers."),
     "doctor": ("pipelines.commands.doctor", "Say what is installed, missing or mismatched."),
 }

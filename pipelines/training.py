@@ -14,7 +14,6 @@ from tfx.dsl.components.base.base_node import BaseNode
 from components.drift import QUANTILE_BUCKETS
 from components.evaluation import eval_config
 from components.ingest import log_digest
-from components.registry import MODEL_NAME
 from components.steps.champion import ChampionStrategy
 from components.steps.evidence import gather_evidence
 from components.steps.examples import build_examples
@@ -24,6 +23,7 @@ from components.steps.register import register_model
 from components.steps.validate import check_drift, check_expectations, curate_schema, data_gate
 from pipelines.config import RunConfig
 from pipelines.workspace import Workspace
+from registry.versions import MODEL_NAME
 from schemas.digests import code_digest
 from schemas.errors import ConfigurationError
 from schemas.features import specify
@@ -104,7 +104,9 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
         card_key_file=str(run.workspace.card_key_file) if key else "",
         card_key_version=key.version if key else 0,
         card_key_fingerprint=key.fingerprint if key else "",
-        code=code_digest("components.ingest", "components.steps.ingest", "schemas.sources", "schemas.tokens"),
+        code=code_digest(
+            "components.ingest", "components.steps.ingest", "schemas.keys", "schemas.sources", "schemas.tokens"
+        ),
     ).with_id("ingest")
     with tfx.dsl.Cond(_passed(ingest)):
         examples = build_examples(
@@ -230,7 +232,9 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                     artifact_root=run.workspace.artifact_root,
                     training=to_parameter(config.training),
                     code_version=code_version(),
-                    code=code_digest("components.registry", "components.model_card", "components.steps.register"),
+                    code=code_digest(
+                        "components.registry", "components.model_card", "components.steps.register", "registry"
+                    ),
                 ).with_id("registration")
     return [
         ingest, examples, schema, statistics, anomalies, expectations, champion, drift, gate,
@@ -248,4 +252,4 @@ def _packaged(name: str) -> Path:
 
 def code_version() -> str:
     """The release and the digest of the code that makes models: models of one version came from the same code."""
-    return f"{version('fraudops')}+{code_digest('components', 'schemas')[:12]}"
+    return f"{version('fraudops')}+{code_digest('components', 'registry', 'schemas')[:12]}"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import ConfigurationError
-from schemas.tokens import MIN_KEY_BYTES, CardKey, read_card_key
+from schemas.keys import MIN_KEY_BYTES
+from schemas.tokens import CardKey, read_card_key
 
 DEFAULT = Path("workspace")
 _CARD_KEY_VERSION = 1

@@ -9,6 +9,7 @@
     |-- ArtifactError             an artifact on disk is absent, incomplete or not what it claims to be
     |   `-- DigestMismatchError   the bytes on disk are not those that were recorded
     |-- RegistryError             the model registry refuses, or does not hold, what was asked for
+    |-- ApprovalError             an approval, rejection or revocation is against the rules
     `-- BenchmarkError            the sides of a benchmark computed different things
 
 A failed gate is not an error: it is a verdict with reasons.  A bad row is not an error either: it goes to the dead
@@ -50,6 +51,10 @@ class DigestMismatchError(ArtifactError):
 
 class RegistryError(FraudOpsError):
     """The model registry refuses, or does not hold, what was asked for."""
+
+
+class ApprovalError(FraudOpsError):
+    """An approval, rejection or revocation is against the rules."""
 
 
 class BenchmarkError(FraudOpsError):

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from schemas.errors import ConfigurationError
+from schemas.keys import MIN_KEY_BYTES, fingerprint, read_secret
 
-MIN_KEY_BYTES = 32
 _GROUPING = str.maketrans("", "", " -")
 
 
@@ -37,7 +37,7 @@ class CardKey:
     @property
     def fingerprint(self) -> str:
         """Names the key without revealing it: what caches and metadata may hold."""
-        return hmac.new(self.secret, b"fraudops card key fingerprint", hashlib.sha256).hexdigest()[:16]
+        return fingerprint(self.secret, "card key")
 
 
 def card_token(card_number: str, key: CardKey) -> str:
@@ -55,13 +55,4 @@ def read_card_key(path: Path, version: int) -> CardKey:
     Raises:
         ConfigurationError: the file is absent, open to others, or too short.
     """
-    try:
-        mode = path.stat().st_mode
-        secret = path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(
-            f"card key file {path} cannot be read ({error.strerror}); create it with 32 random bytes"
-        ) from error
-    if mode & 0o077:
-        raise ConfigurationError(f"card key file {path} is open to others (mode {mode & 0o777:o}); run chmod 600 on it")
-    return CardKey(version, secret)
+    return CardKey(version, read_secret(path, "card key"))

@@ -10,7 +10,8 @@ from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
 from components.export import ASSETS_EXTRA, FEATURE_SPEC_FILE
-from components.registry import Version, champion, connect, show_version
+from registry.client import connect
+from registry.versions import Version, champion, show_version
 from schemas.digests import directory_digest, file_digest
 
 _LINEAGE = {"model": "mlmd.model_id", "statistics": "mlmd.statistics_id"}

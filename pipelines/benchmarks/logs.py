@@ -12,8 +12,9 @@ from components import simulator
 from components.ingest import excess, ingest
 from schemas import sources
 from schemas.errors import LogError
+from schemas.keys import MIN_KEY_BYTES
 from schemas.sources import SourceMapping
-from schemas.tokens import MIN_KEY_BYTES, CardKey
+from schemas.tokens import CardKey
 
 # As long as the Fraud Detection Handbook's log, so that a card has about as many transactions.
 SPAN_DAYS = 183

@@ -1,8 +1,12 @@
-"""`fraudops models`: the versions in the model registry, and all that is known of one."""
+"""`fraudops models`: the versions in the model registry, all that is known of one, and what people decide about it."""
 
 from __future__ import annotations
 
+import os
+import pwd
+from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,20 +14,21 @@ import click
 
 from pipelines import console
 from pipelines.workspace import Workspace
-from schemas.errors import RegistryError
+from schemas import approval
+from schemas.errors import ApprovalError, RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from rich.console import RenderableType
 
-    from components.registry import Version
+    from registry.versions import Version
 
 _HEADLINE = "test/average_precision"
 
 
 @click.group()
 def command() -> None:
-    """Look at the versions in the model registry."""
+    """Look at the versions in the model registry; approve, reject or revoke one."""
 
 
 @command.command("list")
@@ -31,9 +36,9 @@ def command() -> None:
 @console.json_option
 def list_command(workspace: Path) -> console.Reply:
     """List all versions, newest first."""
-    from components import registry
+    from registry.versions import list_versions
 
-    versions = registry.list_versions(_client(workspace))
+    versions = list_versions(_client(workspace))
     return console.Reply({"versions": [_fields(version) for version in versions]}, _table(versions, workspace))
 
 
@@ -43,24 +48,101 @@ def list_command(workspace: Path) -> console.Reply:
 @console.json_option
 def show_command(version: int, workspace: Path) -> console.Reply:
     """Show version V: gate, approval, digests, lineage, metrics and description."""
-    from components import registry
+    from registry.versions import show_version
 
-    shown = registry.show_version(_client(workspace), version)
+    shown = show_version(_client(workspace), version)
     return console.Reply(_fields(shown), _page(shown))
 
 
-def _client(workspace: Path) -> MlflowClient:
-    from components import registry
+def _decision(verb: str, state: approval.State, help_line: str) -> Callable[..., console.Reply]:
+    """The command that takes one kind of decision about a version."""
 
+    @command.command(verb, help=help_line)
+    @click.argument("version", type=click.IntRange(min=1), metavar="V")
+    @click.option("--reason", required=True, help="Why, in one line; kept with the version.")
+    @click.option("--by", metavar="NAME", help="Who decides.  [default: the user of this process]")
+    @click.option(
+        "--key-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Sign with the approvers' key in this file, which only its owner can read.",
+    )
+    @console.workspace_option
+    @console.json_option
+    def decide(version: int, reason: str, by: str | None, key_file: Path | None, workspace: Path) -> console.Reply:
+        from serving.registry import MlflowRegistry
+
+        key = approval.read_approvers_key(key_file) if key_file else None
+        registry = MlflowRegistry(_tracking_uri(workspace))
+        tags = registry.version(version).tags
+        try:
+            made = approval.decide(
+                state, tags, version=version, by=by or _user(), reason=reason, time=datetime.now(UTC), key=key
+            )
+        except ApprovalError as error:
+            return console.Reply(
+                {"version": version, "approval": tags.get(approval.STATE_TAG), "refused": str(error)},
+                f"refused: {error}",
+                passed=False,
+            )
+        changed = made != approval.read(tags)
+        if changed:
+            registry.record(version, made)
+        return console.Reply(
+            {"version": version, "approval": made.state, "changed": changed} | _decided(made),
+            f"version {version} {'is' if changed else 'was already'} {made.state}, by {made.by}: {made.reason}",
+        )
+
+    return decide
+
+
+approve_command = _decision("approve", approval.APPROVED, "Approve version V: let it be rolled out.")
+reject_command = _decision("reject", approval.REJECTED, "Reject version V, which waits for approval.")
+revoke_command = _decision("revoke", approval.REVOKED, "Take the approval of version V back.")
+
+
+def _user() -> str:
+    """The user of this process as the operating system knows it, whatever the environment says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user without an entry
+        return f"uid {os.getuid()}"
+
+
+def _client(workspace: Path) -> MlflowClient:
+    from registry.client import connect
+
+    return connect(_tracking_uri(workspace))
+
+
+def _tracking_uri(workspace: Path) -> str:
     if not workspace.is_dir():  # a mistyped name must not become an empty registry
         raise RegistryError(
             f"there is no workspace {workspace}; name with --workspace the one that the model was made in"
         )
-    return registry.connect(Workspace.at(workspace).tracking_uri)
+    return Workspace.at(workspace).tracking_uri
 
 
 def _fields(version: Version) -> dict[str, object]:
-    return asdict(version) | {"created": version.created.isoformat(timespec="seconds")}
+    fields = asdict(version) | {"created": version.created.isoformat(timespec="seconds")}
+    del fields["tags"]  # the other fields and those of the decision say all of them
+    return fields | _decided(_standing(version))
+
+
+def _decided(made: approval.Approval) -> dict[str, object]:
+    return {
+        "approval_by": made.by,
+        "approval_reason": made.reason,
+        "approval_time": made.time,
+        "approval_signature": made.signature,
+    }
+
+
+def _standing(version: Version) -> approval.Approval:
+    """What stands about a version; of a tag that says nothing sensible, nothing is known here."""
+    try:
+        return approval.read(version.tags)
+    except ApprovalError:
+        return approval.Approval(approval.PENDING)
 
 
 def _table(versions: tuple[Version, ...], workspace: Path) -> RenderableType:
@@ -97,6 +179,12 @@ def _page(version: Version) -> RenderableType:
     facts.add_row("created", f"{version.created:%Y-%m-%d %H:%M:%S} UTC")
     facts.add_row("gate", _coloured(version.gate))
     facts.add_row("approval", _coloured(version.approval))
+    standing = _standing(version)
+    for name, value in (("by", standing.by), ("reason", standing.reason), ("time", standing.time)):
+        if value:
+            facts.add_row(f"approval.{name}", Text(value))
+    if standing.signature:
+        facts.add_row("approval.signature", Text(f"under key {standing.signature.partition(':')[0]}"))
     facts.add_row("aliases", Text(", ".join(version.aliases) or "-"))
     facts.add_row("run", Text(version.run_id or "-"))
     digests = {f"digest.{of}": digest for of, digest in version.digests.items()}

@@ -1,12 +1,9 @@
-"""The registry on a real MLflow database: one complete version whatever happens, and digests that hold."""
+"""The registry on a real MLflow database: one complete version whatever happens."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
-import subprocess
-import sys
-import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,20 +14,12 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from components.registry import (
-    Registration,
-    Signature,
-    Tensor,
-    champion,
-    connect,
-    download_saved_model,
-    list_versions,
-    read_signature,
-    register,
-    show_version,
-)
+from components.registry import Registration, read_signature, register
+from registry.client import connect
+from registry.versions import download_saved_model, list_versions, show_version
 from schemas.digests import directory_digest
-from schemas.errors import ArtifactError, DigestMismatchError, RegistryError
+from schemas.errors import ArtifactError, DigestMismatchError
+from tests.registered import example, mlflow_server
 
 
 @pytest.fixture(scope="module")
@@ -47,43 +36,7 @@ def client(store: Path) -> MlflowClient:
 @pytest.fixture
 def registration(tmp_path: Path, request: pytest.FixtureRequest) -> Registration:
     """A small directory that stands for a SavedModel, with evidence, under the test's own model name."""
-    saved_model = tmp_path / "exported"
-    (saved_model / "variables").mkdir(parents=True)
-    (saved_model / "assets.extra").mkdir()
-    (saved_model / "saved_model.pb").write_bytes(b"a graph")
-    (saved_model / "variables" / "variables.index").write_bytes(b"\x00\x01")
-    (saved_model / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"warm-up")
-    evidence = tmp_path / "evidence"
-    (evidence / "plots").mkdir(parents=True)
-    (evidence / "test.json").write_text("{}")
-    (evidence / "plots" / "roc.png").write_bytes(b"png")
-    return Registration(
-        saved_model=saved_model,
-        digest_saved_model=directory_digest(saved_model),
-        digest_evaluation="e" * 64,
-        digest_schema="s" * 64,
-        data_span="2018-04-01 to 2018-09-30",
-        code_version="0.1.0+abc",
-        mlmd_model_id=7,
-        mlmd_statistics_id=4,
-        gate="passed",
-        signature=Signature(
-            "score",
-            inputs=(
-                Tensor("amount", "float32", (-1,)),
-                Tensor("channel", "str", (-1,)),
-                Tensor("last", "float32", (-1, 3)),
-            ),
-            outputs=(Tensor("score", "float32", (-1,)),),
-        ),
-        evidence=evidence,
-        description="Finds fraud.\n\n- AP 0.61",
-        run_name="handbook",
-        params={"learning_rate": "0.001"},
-        metrics={"test/average_precision": 0.61},
-        history={"loss": (0.5, 0.4, 0.3)},
-        model_name=request.node.name,
-    )
+    return example(tmp_path, request.node.name)
 
 
 def test_a_registered_version_says_everything_it_was_registered_with(
@@ -259,60 +212,6 @@ def test_a_registration_without_evidence_is_refused(
     assert client.get_experiment_by_name(registration.model_name) is None
 
 
-def test_the_champion_is_the_version_under_that_alias(
-    client: MlflowClient, registration: Registration, tmp_path: Path
-) -> None:
-    name = registration.model_name
-    assert champion(client, name) is None
-    register(client, registration, tmp_path.as_uri())
-    assert champion(client, name) is None
-    client.set_registered_model_alias(name, "champion", "1")
-    assert champion(client, name) == 1
-    assert list_versions(client, name)[0].aliases == ("champion",)
-    assert show_version(client, 1, name).aliases == ("champion",)
-
-
-def test_a_download_that_is_not_what_was_registered_leaves_nothing_behind(
-    client: MlflowClient, registration: Registration, tmp_path: Path
-) -> None:
-    done = register(client, registration, (tmp_path / "artifacts").as_uri())
-    destination = tmp_path / "served" / "1"
-    download_saved_model(client, 1, destination, registration.model_name)
-    assert directory_digest(destination) == registration.digest_saved_model
-    with pytest.raises(ArtifactError, match="exists already"):
-        download_saved_model(client, 1, destination, registration.model_name)
-
-    client.log_text(done.run_id, "tampered", "model/saved_model/saved_model.pb")
-    with pytest.raises(DigestMismatchError):
-        download_saved_model(client, 1, tmp_path / "served" / "2", registration.model_name)
-    assert [path.name for path in (tmp_path / "served").iterdir()] == ["1"]
-
-
-def test_what_is_not_in_the_registry_is_named(client: MlflowClient, tmp_path: Path) -> None:
-    assert list_versions(client, "nothing-here") == ()
-    with pytest.raises(RegistryError, match="version 3 of model 'nothing-here'"):
-        show_version(client, 3, "nothing-here")
-    client.create_registered_model("by-hand")
-    client.create_model_version("by-hand", tmp_path.as_uri())
-    by_hand = show_version(client, 1, "by-hand")
-    assert (by_hand.gate, by_hand.approval, by_hand.run_id, by_hand.metrics) == (None, None, None, {})
-    with pytest.raises(RegistryError, match="not registered by fraudops"):
-        download_saved_model(client, 1, tmp_path / "copy", "by-hand")
-
-
-def test_a_new_database_is_made_quietly(tmp_path: Path) -> None:
-    script = "import sys; from components.registry import connect, list_versions; list_versions(connect(sys.argv[1]))"
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    made = subprocess.run([sys.executable, "-c", script, uri], check=True, capture_output=True, text=True)
-    assert (made.stdout, made.stderr) == ("", "")
-
-
-def test_a_server_that_does_not_answer_is_a_registry_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(RegistryError, match="listing the versions"):
-        list_versions(connect("http://127.0.0.1:9"))
-
-
 def exported_sum(directory: Path) -> Path:
     """A SavedModel made by TensorFlow, with the signature `score`."""
     import tensorflow as tf
@@ -362,23 +261,8 @@ def test_a_real_saved_model_is_scored_through_mlflow_without_being_saved_again(
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """A real MLflow server on a free port of the loopback, keeping files by itself."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", "0", "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/server.db",
-        "--artifacts-destination",
-        str(tmp_path / "kept"),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
-    assert process.stdout is not None
-    lines = iter(process.stdout)
-    try:
-        yield next(line.split("running on ")[1].split()[0] for line in lines if "running on http" in line)
-    finally:
-        threading.Thread(target=lambda: list(lines), daemon=True).start()
-        process.terminate()
-        process.wait(30)
+    with mlflow_server(tmp_path) as address:
+        yield address
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ import pytest
 
 from pipelines.workspace import Workspace
 from schemas.errors import ConfigurationError
-from schemas.tokens import MIN_KEY_BYTES, card_token
+from schemas.keys import MIN_KEY_BYTES
+from schemas.tokens import card_token
 
 ROOT = Path(__file__).parents[2]
 PRINT_FINGERPRINT = """

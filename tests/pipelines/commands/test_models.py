@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from components.registry import Registration, Signature, Tensor, connect, register
+from components.registry import Registration, Signature, Tensor, register
 from pipelines.cli import main
 from pipelines.workspace import Workspace
+from registry.client import connect
 from schemas.digests import directory_digest
 
 
