@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import pwd
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from components.registry import Registration, Signature, Tensor, register
+from components.registry import register
 from pipelines.cli import main
 from pipelines.workspace import Workspace
 from registry.client import connect
+from schemas.approval import obstacles, read_approvers_key
 from schemas.digests import directory_digest
+from serving.registry import MlflowRegistry
+from tests.registered import example
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace in which one version is registered."""
     root = tmp_path_factory.mktemp("workspace")
-    saved_model, evidence = root / "exported", root / "evidence"
-    for folder in (saved_model, evidence):
-        folder.mkdir()
-        (folder / "file").write_bytes(b"content")
     there = Workspace.at(root)
-    registration = Registration(
-        saved_model=saved_model,
-        digest_saved_model=directory_digest(saved_model),
-        digest_evaluation="e" * 64,
-        digest_schema="s" * 64,
-        data_span="2018-04-01 to 2018-09-30",
-        code_version="0.1.0",
-        mlmd_model_id=7,
-        mlmd_statistics_id=4,
-        gate="passed",
-        signature=Signature("score", (Tensor("a", "float32", (-1,)),), (Tensor("score", "float32", (-1,)),)),
-        evidence=evidence,
+    registration = dataclasses.replace(
+        example(root, "fraud"),
         description="**Purpose.** Finds [fraud] in payments.",
-        run_name="handbook",
         metrics={"test/average_precision": 0.6123},
+        history={},
     )
     register(connect(there.tracking_uri), registration, there.artifact_root)
     return root
@@ -97,3 +91,88 @@ def test_a_workspace_that_is_not_there_is_named_and_not_made(
 def test_a_workspace_without_models_lists_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "list", "--workspace", str(tmp_path)]) == 0
     assert "no model version is registered" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Version 1 passed its gate, and version 2 did not."""
+    folder = tmp_path_factory.mktemp("two_versions")
+    there = Workspace.at(folder / "workspace")
+    client = connect(there.tracking_uri)
+    passed, failed = (example(folder / gate, "fraud") for gate in ("passed", "failed"))
+    for registration in (passed, dataclasses.replace(failed, gate="failed")):
+        register(client, registration, there.artifact_root)
+    return there
+
+
+@pytest.fixture
+def undecided(two_versions: Workspace, tmp_path: Path) -> Path:
+    """A workspace of the test's own, with the two versions in its database."""
+    there = Workspace.at(tmp_path / "workspace")
+    source, copy = (workspace.tracking_uri.removeprefix("sqlite:///") for workspace in (two_versions, there))
+    shutil.copyfile(source, copy)
+    return there.root
+
+
+def said(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, dict[str, Any]]:
+    """The exit code and the object of `fraudops models ... --json`."""
+    code = main(["models", *map(str, args), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_an_approval_is_shown_with_who_why_and_when(undecided: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, made = said(capsys, "approve", "1", "--reason", "finds [more]", "--workspace", undecided)
+    user = pwd.getpwuid(os.getuid()).pw_name
+    assert (code, made["approval"], made["changed"], made["approval_by"]) == (0, "approved", True, user)
+    code, shown = said(capsys, "show", "1", "--workspace", undecided)
+    assert (shown["approval"], shown["approval_by"], shown["approval_reason"]) == ("approved", user, "finds [more]")
+    assert shown["approval_time"] == made["approval_time"] != ""
+    assert main(["models", "show", "1", "--workspace", str(undecided)]) == 0
+    assert "finds [more]" in capsys.readouterr().err
+    code, again = said(capsys, "approve", "1", "--reason", "finds [more]", "--by", "bob", "--workspace", undecided)
+    assert (code, again) == (0, made | {"changed": False})
+
+
+def test_a_version_goes_through_every_decision(undecided: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there = ("--by", "ada", "--workspace", undecided)
+    steps = (("reject", "rejected"), ("approve", "approved"), ("revoke", "revoked"), ("approve", "approved"))
+    for number, (verb, state) in enumerate(steps):
+        code, made = said(capsys, verb, "1", "--reason", f"reason {number}", *there)
+        assert (code, made["approval"], made["approval_by"]) == (0, state, "ada")
+    _, listed = said(capsys, "list", "--workspace", undecided)
+    assert [version["approval"] for version in listed["versions"]] == ["pending", "approved"]
+
+
+def test_what_the_rules_refuse_is_a_no_and_changes_nothing(undecided: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = said(capsys, "approve", "2", "--reason", "we need it", "--workspace", undecided)
+    assert (code, told["approval"]) == (1, "pending")
+    assert "its gate says failed" in told["refused"]
+    code, told = said(capsys, "revoke", "1", "--reason", "we do not", "--workspace", undecided)
+    assert (code, told["approval"]) == (1, "pending")
+    assert "reject it" in told["refused"]
+    _, listed = said(capsys, "list", "--workspace", undecided)
+    assert [version["approval"] for version in listed["versions"]] == ["pending", "pending"]
+
+
+def test_a_decision_needs_a_reason_and_a_version(undecided: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "approve", "1", "--workspace", undecided)[0] == 2
+    code, told = said(capsys, "approve", "1", "--reason", " ", "--workspace", undecided)
+    assert (code, told["error"]["type"]) == (2, "ConfigurationError")
+    code, told = said(capsys, "approve", "9", "--reason", "good", "--workspace", undecided)
+    assert (code, told["error"]["type"]) == (2, "RegistryError")
+
+
+def test_an_approval_can_be_signed(undecided: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key_file = tmp_path / "approvers.key"
+    key_file.write_bytes(b"k" * 32)
+    key_file.chmod(0o640)
+    call = ("approve", "1", "--reason", "good", "--key-file", key_file, "--workspace", undecided)
+    code, told = said(capsys, *call)
+    assert code == 2 and "chmod 600" in told["error"]["message"]
+    key_file.chmod(0o600)
+    assert said(capsys, *call)[0] == 0
+    key = read_approvers_key(key_file)
+    tags = MlflowRegistry(Workspace.at(undecided).tracking_uri).version(1).tags
+    assert obstacles(tags, 1, key) == ()
+    assert main(["models", "show", "1", "--workspace", str(undecided)]) == 0
+    assert f"under key {key.fingerprint}" in capsys.readouterr().err
