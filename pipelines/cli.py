@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "features": ("pipelines.commands.features", "Compute the features of a log; compare two results."),
     "report": ("pipelines.commands.report", "Say where the report of the last run is."),
     "models": ("pipelines.commands.models", "Look at the registered versions; approve, reject or revoke one."),
+    "serve": ("pipelines.commands.serve", "Serve models over gRPC until stopped."),
     "bench": ("pipelines.commands.bench", "Measure how fast a part is beside its peers."),
     "doctor": ("pipelines.commands.doctor", "Say what is installed, missing or mismatched."),
 }

@@ -12,6 +12,8 @@ and never exits by itself:
         written = simulate(out)                                         # may raise a FraudOpsError
         return console.Reply({"rows": written.rows}, human=f"{written.rows:,} rows in {out}")
 
+A verb that serves says where, and then serves: its reply has `then`, which runs once the reply is printed.
+
 The object of a reply goes to standard output under `--json` and nowhere else; everything for people goes to standard
 error.  While a verb runs under `--json`, standard output as the verb, its libraries and its child processes see it is
 standard error, so that nothing they print can spoil the one object.
@@ -60,12 +62,13 @@ class Reply:
 
     `fields` is the object that `--json` prints; values may hold numpy scalars and arrays, dates, dataclasses and
     paths, and NaN becomes null.  `human` is what people read instead: text or anything that rich renders.  `passed` is
-    false where a gate or a check said no.
+    false where a gate or a check said no.  `then` is what remains to be done once the reply is printed.
     """
 
     fields: Mapping[str, object]
     human: "RenderableType | None" = None
     passed: bool = True
+    then: Callable[[], None] | None = None
 
 
 def json_option(command: Decorated) -> Decorated:
@@ -104,19 +107,28 @@ def run(command: click.Command, args: Sequence[str], prog_name: str = "fraudops"
     # Read here and not by click, because a usage error under --json has to be an object as well.
     wants_json = "--json" in args
     with _result_stream(wants_json) as stream:
-        code, text = _invoke(command, list(args), prog_name, wants_json)
-        with contextlib.suppress(BrokenPipeError):  # the flush deals with it
-            stream.write(text)
+        code = _invoke(command, list(args), prog_name, stream if wants_json else None)
         _flush(stream)
     return code
 
 
-def _invoke(command: click.Command, args: list[str], prog_name: str, wants_json: bool) -> tuple[int, str]:
-    """Runs a command, tells people how it went, and returns the exit code and the text for standard output."""
+def _invoke(command: click.Command, args: list[str], prog_name: str, results: TextIO | None) -> int:
+    """Runs a command, tells people and, as one object, `results` how it went, and returns the exit code."""
+    printed = False
 
-    def failure(code: int, error: BaseException, message: str) -> tuple[int, str]:
-        fields = {"error": {"type": type(error).__name__, "message": message}}
-        return code, _json_line(fields) if wants_json else ""
+    def put(fields: Mapping[str, object]) -> None:
+        nonlocal printed
+        if results is None or printed:
+            return
+        line = _json_line(fields)
+        printed = True
+        with contextlib.suppress(BrokenPipeError):  # the flush deals with it
+            results.write(line)
+        _flush(results)
+
+    def failure(code: int, error: BaseException, message: str) -> int:
+        put({"error": {"type": type(error).__name__, "message": message}})
+        return code
 
     try:
         # Not `command.main`: that one answers every broken pipe, a socket's too, with a silent exit code 1.
@@ -124,11 +136,14 @@ def _invoke(command: click.Command, args: list[str], prog_name: str, wants_json:
             reply = command.invoke(context)
         if not isinstance(reply, Reply):
             raise TypeError(f"`{prog_name} {' '.join(args)}` returned {reply!r}, and a verb has to return a Reply")
-        if reply.human is not None and not wants_json:
+        if reply.human is not None and results is None:
             stderr().print(reply.human, crop=False)
-        return (DONE if reply.passed else REFUSED), _json_line(reply.fields) if wants_json else ""
+        put(reply.fields)
+        if reply.then is not None:
+            reply.then()
+        return DONE if reply.passed else REFUSED
     except click.exceptions.Exit as done:  # --help and --version end so
-        return done.exit_code, ""
+        return done.exit_code
     except click.ClickException as error:
         error.show(sys.stderr)
         return failure(BAD_INPUT, error, error.format_message())
@@ -141,7 +156,7 @@ def _invoke(command: click.Command, args: list[str], prog_name: str, wants_json:
     # SystemExit: a library's own argument parser must not choose our exit code.
     except (Exception, SystemExit) as error:
         if isinstance(error, BrokenPipeError) and not _has_reader(sys.stdout):  # who asked for --help left
-            return DONE, ""
+            return DONE
         say(traceback.format_exc().rstrip())
         return failure(BUG, error, str(error))
 
