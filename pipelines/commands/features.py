@@ -1,4 +1,4 @@
-"""`fraudops features`: computes the features of a log, and compares two results."""
+"""`fraudops features`: computes the features of a log, in batch or as online; compares two results; warms a store."""
 
 import resource
 import tempfile
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Compute the declared features of a log, or compare two results."""
+    """Compute the declared features of a log, compare two results, or warm a feature store."""
 
 
 @command.command()
@@ -53,9 +53,9 @@ def build(source: str, log: Path, out: Path, workspace: Path) -> console.Reply:
         pq.write_table(result.transactions, transactions)
         read = result.report.read
         del result
-        console.say(
-            f"computing {len(spec.features)} features; {source} lacks columns for: {', '.join(spec.left_out) or '-'}"
-        )
+        console.say(f"computing {len(spec.features)} features")
+        if spec.left_out:
+            console.say(f"{mapping.source} lacks the columns for {len(spec.left_out)}: {', '.join(spec.left_out)}")
         rows = build_feature_table(transactions, out, spec)
     fields = {
         "rows": rows,
@@ -65,6 +65,64 @@ def build(source: str, log: Path, out: Path, workspace: Path) -> console.Reply:
     }
     bad = read - rows
     return console.Reply(fields, human=f"{len(spec.features)} features of {rows:,} rows in {out} ({bad:,} bad rows)")
+
+
+@command.command()
+@click.option("--source", required=True, help="Name of the log's mapping, or the path of one (*.yaml).")
+@click.option("--log", type=click.Path(path_type=Path), required=True, help="The transaction log, a file or a folder.")
+@click.option(
+    "--store", type=click.Choice(["embedded"]), default="embedded", show_default=True, help="The store's kind."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The Parquet file to write."
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Only the first transactions of the log, in event-time order."
+)
+@console.workspace_option
+@console.json_option
+def replay(source: str, log: Path, store: str, out: Path, limit: int | None, workspace: Path) -> console.Reply:
+    """Write the same features as `build`, through a new store of the gateway's kind, event by event."""
+    from pipelines.replay import read_log, write_replay
+
+    began = time.monotonic()
+    read = read_log(source, log, workspace)
+    if read.refused:
+        return console.Reply({"rows": 0, "reason": read.refused}, human=read.refused, passed=False)
+    timing = write_replay(read.transactions.slice(0, limit), out, read.spec)
+    fields = {
+        "rows": timing.rows,
+        "features": len(read.spec.features),
+        "seconds": time.monotonic() - began,
+        "observe_ms": {"p50": timing.p50_ms, "p99": timing.p99_ms},
+        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    human = f"{len(read.spec.features)} features of {timing.rows:,} rows in {out}; "
+    human += f"one transaction took {timing.p50_ms:.2f} ms (median), {timing.p99_ms:.2f} ms (99 of 100 took no longer)"
+    return console.Reply(fields, human=human)
+
+
+@command.command()
+@click.option("--source", required=True, help="Name of the log's mapping, or the path of one (*.yaml).")
+@click.option("--log", type=click.Path(path_type=Path), required=True, help="The transaction log, a file or a folder.")
+@click.option(
+    "--store", type=click.Choice(["embedded"]), default="embedded", show_default=True, help="The store's kind."
+)
+@console.workspace_option
+@console.json_option
+def load(source: str, log: Path, store: str, workspace: Path) -> console.Reply:
+    """Warm the workspace's feature store from a log; it must not be there yet."""
+    from pipelines.replay import load_store, read_log
+    from pipelines.workspace import Workspace
+
+    began = time.monotonic()
+    read = read_log(source, log, workspace)
+    if read.refused:
+        return console.Reply({"rows": 0, "reason": read.refused}, human=read.refused, passed=False)
+    path = Workspace.at(workspace).feature_store(read.source)
+    rows = load_store(read.transactions, path, read.spec)
+    fields = {"rows": rows, "store": path, "bytes": path.stat().st_size, "seconds": time.monotonic() - began}
+    return console.Reply(fields, human=f"{rows:,} transactions in {path}")
 
 
 @command.command()
