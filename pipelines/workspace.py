@@ -61,6 +61,10 @@ class Workspace:
         """Where MLflow keeps files, as a URI."""
         return (self.root / "mlflow" / "artifacts").as_uri()
 
+    def feature_store(self, source: str) -> Path:
+        """The file of the embedded feature store of one source's transactions."""
+        return self.root / "features" / f"{source}.sqlite"
+
     def pipeline_root(self, pipeline: str) -> Path:
         """Where the artifacts of one pipeline lie."""
         return self.root / "pipelines" / pipeline

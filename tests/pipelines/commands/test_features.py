@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.cli import main
+from schemas import sources
+from schemas.features import specify
+from serving.features import TableFeatureStore
 
 SPARKOV = """tx_id,cc_num,trans_date_trans_time,category,amt,is_fraud,merchant,merch_lat,merch_long
 b,4111111111111111,2019-01-01 10:00:00,travel,20.00,0,m1,40.0,-74.0
@@ -105,3 +109,48 @@ def test_what_is_no_feature_file_is_bad_input(
     code, fields = fraudops(capsys, "compare", sparkov, tmp_path / "absent")
     assert code == 2
     assert "sparkov.csv" in fields["error"]["message"]
+
+
+def replay(capsys: pytest.CaptureFixture[str], log: Path, out: Path, *more: object) -> tuple[int, dict[str, Any]]:
+    workspace = out.parent / "workspace"
+    where = ("--log", log, "--out", out, "--workspace", workspace)
+    return fraudops(capsys, "replay", "--source", "sparkov", *where, *more)
+
+
+def test_a_replay_through_the_store_agrees_with_the_batch(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
+) -> None:
+    build(capsys, sparkov, tmp_path / "built.parquet")
+    code, fields = replay(capsys, sparkov, tmp_path / "replayed.parquet")
+    assert (code, fields["rows"], fields["seconds"] > 0, fields["observe_ms"]["p99"] > 0) == (0, 3, True, True)
+    code, compared = fraudops(capsys, "compare", tmp_path / "built.parquet", tmp_path / "replayed.parquet")
+    assert (code, compared["rows"], compared["disagreements"]) == (0, 3, {})
+    assert pq.read_schema(tmp_path / "built.parquet").names == pq.read_schema(tmp_path / "replayed.parquet").names
+
+
+def test_a_replay_may_end_early(capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path) -> None:
+    code, fields = replay(capsys, sparkov, tmp_path / "replayed.parquet", "--limit", 2)
+    assert (code, fields["rows"]) == (0, 2)
+    assert pq.read_table(tmp_path / "replayed.parquet")["transaction_id"].to_pylist() == ["a", "b"]
+    assert {path.name for path in tmp_path.iterdir()} == {"replayed.parquet", "sparkov.csv", "workspace"}
+
+
+def test_a_loaded_store_goes_on_where_the_log_ended(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "workspace"
+    arguments = ("load", "--source", "sparkov", "--log", sparkov, "--workspace", workspace)
+    code, fields = fraudops(capsys, *arguments)
+    assert (code, fields["rows"], fields["bytes"] > 0) == (0, 3, True)
+
+    spec = specify(sources.load("sparkov").provided)
+    store = TableFeatureStore.embedded(Path(fields["store"]), spec)
+    event_time = int(datetime(2019, 1, 1, 10, 31, tzinfo=UTC).timestamp()) * 1_000_000
+    seen = store.observe({"transaction_id": "d", "event_time": event_time, "card_id": "other", "merchant_id": "m1"})
+    store.close()
+    flat = [declared.name for declared in spec.numeric for _ in range(declared.width)]
+    assert seen.numbers[flat.index("merchant_id_count_1h")] == 2
+
+    code, fields = fraudops(capsys, *arguments)
+    assert code == 2
+    assert "there already" in fields["error"]["message"]

@@ -1,0 +1,257 @@
+"""The features of one kind of key (the card, say), and how they are read from its series and sightings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from schemas.features import EARTH_RADIUS_KM, KEYS, LOOK_BACK, Feature
+from schemas.transaction import SECOND_US
+from serving.features.folding import Event, Number, Values
+from serving.features.keys import AFTER, entity, floor
+from serving.features.series import Series, Single, View
+from serving.features.sightings import Sightings, sighted
+from serving.features.table import KeyRange, Row, Table
+
+Value = float | str | list[float] | list[str]
+
+_HOUR_US = 3_600 * SECOND_US
+_LOOK_BACK_US, _LOOK_BACK_HOP_US = LOOK_BACK.length_s * SECOND_US, LOOK_BACK.hop_s * SECOND_US
+_EVENT_MARKS, _LABEL_MARKS, _SIGHTING_MARK = b"env", b"lop", b"s"
+
+# What a feature is computed from: numbers of a tile, by aggregate.
+_FROM_NUMBERS: dict[str, tuple[str, ...]] = {
+    "count": ("count",), "sum": ("count", "sum"), "mean": ("count", "sum"), "std": ("count", "sum", "squares"),
+    "min": ("min",), "max": ("max",), "fraud_count": ("sum",), "fraud_rate": ("count", "sum"),
+}  # fmt: skip
+_FROM_LABELS = ("fraud_count", "fraud_rate")
+_FROM_PREVIOUS = ("last", "seconds_since_last", "distance_km_since_last", "speed_km_per_h_since_last", "recent")
+_LABEL_COLUMN = "is_fraud"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a transaction sees of one key."""
+
+    now: Event
+    time_us: int
+    events: View
+    labels: View | None
+    sightings: dict[str, tuple[bytes, Sightings | None]]
+
+
+class Entity:
+    """The features of one kind of key; reads them, and adds events and labels.
+
+    Args:
+        kind: a name in `KEYS`.
+        features: those of the kind, in the order in which they are read.
+        hops_us: the hops that heads of windows may be filled from.
+        lateness_us: how much older than the key's newest event another may come without loss.
+    """
+
+    def __init__(self, kind: str, features: Sequence[Feature], hops_us: Collection[int], lateness_us: int) -> None:
+        self.kind = kind
+        self._features = tuple(features)
+        numbers = [(n, f.window) for f in features if f.aggregate not in _FROM_LABELS for n in _numbers(f)]
+        labels = [(n, f.window) for f in features if f.aggregate in _FROM_LABELS for n in _numbers(f)]
+        keep = max((f.width for f in features if f.aggregate in _FROM_PREVIOUS), default=0)
+        self._events = Series(
+            _EVENT_MARKS,
+            numbers,
+            [(_values(f), f.window) for f in features if f.aggregate == "distinct"],
+            set().union(*map(_columns, features)),
+            keep,
+            hops_us,
+            lateness_us,
+        )
+        self._labels = Series(_LABEL_MARKS, labels, [], [_LABEL_COLUMN], 0, hops_us, lateness_us) if labels else None
+        self._sighted = tuple(
+            sorted({str(f.column) for f in features if f.aggregate == "first_seen"}),
+        )
+        self._readers = [self._reader(feature) for feature in features]
+
+    def prefix(self, transaction: Event) -> bytes | None:
+        """What the rows of a transaction's key begin with; None for a transaction without the key."""
+        parts = [transaction.get(column) for column in KEYS[self.kind]]
+        return None if None in parts else entity(self.kind, [str(part) for part in parts])
+
+    def look(self, table: Table, prefix: bytes, now: Event, time_us: int) -> Sight:
+        """Reads what the features of a transaction need."""
+        sightings = {}
+        for number, column in enumerate(self._sighted):
+            if (value := now.get(column)) is not None:
+                key = prefix + _SIGHTING_MARK + bytes([number]) + str(value).encode()
+                packed = table.get(key)
+                sightings[column] = key, None if packed is None else Sightings.unpack(packed)
+        return Sight(
+            now,
+            time_us,
+            self._events.read(table, prefix, time_us, adds=True),
+            self._labels.read(table, prefix, time_us, adds=False) if self._labels else None,
+            sightings,
+        )
+
+    def values(self, sight: Sight) -> list[Value]:
+        """The features of a transaction, in their order."""
+        return [read(sight) for read in self._readers]
+
+    def missing(self) -> list[Value]:
+        """The features of a transaction without the key."""
+        return [_padding(f) if f.aggregate == "recent" else _missing(f) for f in self._features]
+
+    def add(self, table: Table, prefix: bytes, sight: Sight, transaction_id: str) -> tuple[list[Row], list[KeyRange]]:
+        """The rows to write, and those to forget, for the transaction that saw this."""
+        rows, forgotten = self._events.add(table, prefix, sight.events, transaction_id, sight.now)
+        oldest_us = self._events.oldest_us(sight.events)
+        if self._sighted and _opens_hop(sight.events):
+            # Before the rows are put, so that a sighting of now is not forgotten with the old ones.
+            forgotten += _outdated_sightings(table, prefix, floor(oldest_us - _LOOK_BACK_US, _LOOK_BACK_HOP_US))
+        rows += [(key, sighted(before, sight.time_us, oldest_us).pack()) for key, before in sight.sightings.values()]
+        return rows, forgotten
+
+    def add_label(
+        self, table: Table, prefix: bytes, transaction_id: str, is_fraud: bool, time_us: int
+    ) -> tuple[list[Row], list[KeyRange]]:
+        """The rows to write, and those to forget, for a label; none where the key has this one already."""
+        if self._labels is None or self._labels.holds(table, prefix, time_us, transaction_id):
+            return [], []
+        view = self._labels.read(table, prefix, time_us, adds=True)
+        return self._labels.add(table, prefix, view, transaction_id, {_LABEL_COLUMN: int(is_fraud)})
+
+    def _reader(self, feature: Feature) -> Callable[[Sight], Value]:
+        match feature.aggregate:
+            case "distinct":
+                distinct = self._events.distinct(_values(feature), feature.window)
+                return lambda sight: float(distinct(sight.events))
+            case "first_seen":
+                return lambda sight: _first_seen(sight, str(feature.column))
+            case "last" | "recent" | "seconds_since_last" | "distance_km_since_last" | "speed_km_per_h_since_last":
+                return lambda sight: _from_previous(feature, sight)
+            case _:
+                return self._number_reader(feature)
+
+    def _number_reader(self, feature: Feature) -> Callable[[Sight], float]:
+        of_labels = feature.aggregate in _FROM_LABELS
+        series = self._labels if of_labels and self._labels else self._events
+        totals = [series.total(number, feature.window) for number in _numbers(feature)]
+        finish = _FINISH[feature.aggregate]
+
+        def read(sight: Sight) -> float:
+            view = sight.labels if of_labels and sight.labels else sight.events
+            return finish([total(view) for total in totals])
+
+        return read
+
+
+def _numbers(feature: Feature) -> list[Number]:
+    """The numbers of a tile from which a feature is computed."""
+    column = _LABEL_COLUMN if feature.aggregate in _FROM_LABELS else feature.column
+    measures = _FROM_NUMBERS.get(feature.aggregate, ())
+    return [Number(measure, column, feature.where) for measure in measures]  # type: ignore[arg-type]
+
+
+def _values(feature: Feature) -> Values:
+    return Values(str(feature.column), feature.where, feature.cap or 0)
+
+
+def _columns(feature: Feature) -> set[str]:
+    """What of an event is asked for after it came; its key and time are known anyway."""
+    columns = {feature.column} if feature.column and feature.aggregate != "first_seen" else set()
+    if feature.where:
+        columns.add(feature.where.column)
+    if feature.aggregate in ("distance_km_since_last", "speed_km_per_h_since_last"):
+        columns |= {"latitude", "longitude"}
+    return columns
+
+
+def _mean(numbers: Sequence[int | None]) -> float:
+    count, total = numbers
+    return int(total or 0) / count if count else math.nan
+
+
+def _deviation(numbers: Sequence[int | None]) -> float:
+    count, total, squares = (int(number or 0) for number in numbers)
+    return math.sqrt(count * squares - total * total) / count if count else math.nan
+
+
+def _extreme(numbers: Sequence[int | None]) -> float:
+    [number] = numbers
+    return math.nan if number is None else float(number)
+
+
+_FINISH: dict[str, Callable[[Sequence[int | None]], float]] = {
+    "count": lambda numbers: float(numbers[0] or 0),
+    "sum": lambda numbers: float(numbers[1] or 0) if numbers[0] else math.nan,
+    "mean": _mean,
+    "std": _deviation,
+    "min": _extreme,
+    "max": _extreme,
+    "fraud_count": lambda numbers: float(numbers[0] or 0),
+    "fraud_rate": _mean,
+}
+
+
+def _first_seen(sight: Sight, column: str) -> float:
+    if column not in sight.sightings:
+        return math.nan
+    _, sightings = sight.sightings[column]
+    begin_us = floor(sight.time_us - _LOOK_BACK_US, _LOOK_BACK_HOP_US)
+    return float(sightings is None or not sightings.within(begin_us, sight.time_us))
+
+
+def _from_previous(feature: Feature, sight: Sight) -> Value:
+    previous = sight.events.previous
+    if feature.aggregate == "recent":
+        found = [_of_event(feature, single.event) for single in previous[: feature.width]]
+        return [*found, *_padding(feature)][: feature.width]
+    if not previous:
+        return _missing(feature)
+    last = previous[0]
+    if feature.aggregate == "last":
+        return _of_event(feature, last.event)
+    if feature.aggregate == "seconds_since_last":
+        return (sight.time_us - last.time_us) / SECOND_US
+    distance_km = _distance_km(sight.now, last)
+    if feature.aggregate == "distance_km_since_last":
+        return distance_km
+    return distance_km / ((sight.time_us - last.time_us) / _HOUR_US)
+
+
+def _of_event(feature: Feature, event: Event) -> float | str:
+    value = event[str(feature.column)]
+    if value is None:
+        return _missing(feature)
+    return str(value) if feature.is_text else float(value)
+
+
+def _missing(feature: Feature) -> float | str:
+    return "" if feature.is_text else math.nan
+
+
+def _padding(feature: Feature) -> list[float] | list[str]:
+    return [""] * feature.width if feature.is_text else [math.nan] * feature.width
+
+
+def _distance_km(now: Event, last: Single) -> float:
+    """Great-circle distance by the haversine formula."""
+    places = (now.get("latitude"), now.get("longitude"), last.event["latitude"], last.event["longitude"])
+    if None in places:
+        return math.nan
+    north, east, last_north, last_east = (math.radians(degrees) for degrees in places)  # type: ignore[arg-type]  # none is None
+    chord = math.sin((last_north - north) / 2) ** 2
+    chord += math.cos(north) * math.cos(last_north) * math.sin((last_east - east) / 2) ** 2
+    return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, chord)))
+
+
+def _opens_hop(view: View) -> bool:
+    """Whether the transaction is the key's first in a hop of the look-back."""
+    return view.newest_us is None or floor(view.newest_us, _LOOK_BACK_HOP_US) < floor(view.time_us, _LOOK_BACK_HOP_US)
+
+
+def _outdated_sightings(table: Table, prefix: bytes, begin_us: int) -> list[KeyRange]:
+    """The values that were seen before `begin_us` only."""
+    first = prefix + _SIGHTING_MARK
+    rows = table.scan(first, first + AFTER)
+    return [(key, key + b"\0") for key, packed in rows if Sightings.unpack(packed).last < begin_us]

@@ -1,0 +1,95 @@
+"""What is folded into a tile: counts, exact sums and extremes of integers, and sets that stop at a cap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from schemas.features import Filter
+from serving.features.tiles import Tile
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of a tile, over the events that pass a filter and have the column.
+
+    Python's integers have no largest one, so sums and sums of squares are exact.
+    """
+
+    measure: Literal["count", "sum", "squares", "min", "max"]
+    column: str | None
+    where: Filter | None
+
+    def of(self, event: Event) -> int | None:
+        """The number of a single event; None stands for the smallest of no events, and the largest."""
+        value = 1 if self.column is None else event.get(self.column)
+        if value is None or not passes(self.where, event):
+            return None if self.measure in ("min", "max") else 0
+        if self.measure == "count":
+            return 1
+        number = int(value)
+        return number * number if self.measure == "squares" else number
+
+    def merge(self, numbers: Iterable[int | None]) -> int | None:
+        """The number of all events together."""
+        if self.measure in ("min", "max"):
+            known = [number for number in numbers if number is not None]
+            return (min if self.measure == "min" else max)(known, default=None)
+        return sum(numbers)  # type: ignore[arg-type]  # only extremes may be None
+
+
+@dataclass(frozen=True)
+class Values:
+    """One set of a tile: the different values of a column, at most `cap` of them.
+
+    The union of such sets reaches the cap exactly when the set of all values does.
+    """
+
+    column: str
+    where: Filter | None
+    cap: int
+
+    def of(self, event: Event) -> Any:
+        """The value of a single event, None where it adds none."""
+        return event.get(self.column) if passes(self.where, event) else None
+
+
+def passes(where: Filter | None, event: Event) -> bool:
+    """Whether an event passes a filter; one without the filtered value does not."""
+    if where is None:
+        return True
+    value = event.get(where.column)
+    if value is None:
+        return False
+    return bool(value < where.value if where.op == "<" else value >= where.value)
+
+
+def single_numbers(numbers: Sequence[Number], event: Event) -> Tile:
+    """The tile of numbers of one event."""
+    return [number.of(event) for number in numbers]
+
+
+def single_values(sets: Sequence[Values], event: Event) -> Tile:
+    """The tile of sets of one event."""
+    return [[] if (value := values.of(event)) is None else [value] for values in sets]
+
+
+def fold_numbers(numbers: Sequence[Number], tile: Tile | None, single: Tile) -> Tile:
+    """A tile of numbers with one more event."""
+    if tile is None:
+        return single
+    return [number.merge(pair) for number, *pair in zip(numbers, tile, single, strict=True)]
+
+
+def fold_values(sets: Sequence[Values], tile: Tile | None, single: Tile) -> Tile | None:
+    """A tile of sets with one more event; None where nothing changes."""
+    if tile is None:
+        return single
+    new = [
+        [] if len(kept) >= values.cap else [value for value in one if value not in kept]
+        for values, kept, one in zip(sets, tile, single, strict=True)
+    ]
+    return [kept + more for kept, more in zip(tile, new, strict=True)] if any(new) else None

@@ -1,0 +1,162 @@
+"""The events of one key in time, or its labels: single ones for as long as they may matter singly, tiles for the rest.
+
+What is kept singly: what came within the allowed lateness and one or two of the finest hops, and the newest few before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from schemas.features import LOOK_BACK, Window
+from schemas.transaction import SECOND_US
+from serving.features.encoding import decode, encode
+from serving.features.folding import Event, Number, Values, fold_numbers, fold_values, single_numbers, single_values
+from serving.features.keys import floor, time_at, time_key
+from serving.features.table import KeyRange, Row, Table
+from serving.features.tiles import Loaded, Tiling
+
+_LOOK_BACK_US, _LOOK_BACK_HOP_US = LOOK_BACK.length_s * SECOND_US, LOOK_BACK.hop_s * SECOND_US
+
+
+@dataclass(frozen=True)
+class Single:
+    """One event that is kept as it came."""
+
+    time_us: int
+    event: Event
+
+
+@dataclass(frozen=True)
+class View:
+    """What a transaction sees of a series.
+
+    Attributes:
+        time_us: the transaction's time.
+        newest_us: the time of the newest event that has come, None without one; it may be behind the transaction's.
+        previous: the newest events before the transaction within the look-back, newest first.
+        numbers: the tiles of numbers.
+        values: the tiles of sets.
+    """
+
+    time_us: int
+    newest_us: int | None
+    previous: list[Single]
+    numbers: Loaded
+    values: Loaded
+
+
+class Series:
+    """How the events of a kind of key are kept.
+
+    Args:
+        marks: three bytes that tell its rows from others of the same key: singles, numbers, sets.
+        numbers: what is asked for, with the windows.
+        values: the same for sets.
+        columns: what of an event is kept with it.
+        keep: how many events before a transaction are asked for.
+        hops_us: the hops that heads of windows may be filled from.
+        lateness_us: how much older than the newest an event may come without loss.
+    """
+
+    def __init__(
+        self,
+        marks: bytes,
+        numbers: Iterable[tuple[Number, Window]],
+        values: Iterable[tuple[Values, Window]],
+        columns: Iterable[str],
+        keep: int,
+        hops_us: Collection[int],
+        lateness_us: int,
+    ) -> None:
+        numbers, values = list(numbers), list(values)
+        self._numbers = tuple(dict.fromkeys(number for number, _ in numbers))
+        self._values = tuple(dict.fromkeys(one for one, _ in values))
+        self._singles, self._after_singles = marks[:1], bytes([marks[0] + 1])
+        self._of_numbers = Tiling(marks[1:2], (window for _, window in numbers), hops_us)
+        self._of_values = Tiling(marks[2:3], (window for _, window in values), hops_us)
+        self._columns = tuple(sorted(columns))
+        self._keep = keep
+        self._lateness_us = lateness_us
+        self._finest_us = max(self._of_numbers.finest_us, self._of_values.finest_us)
+
+    def read(self, table: Table, prefix: bytes, time_us: int, adds: bool) -> View:
+        """What a transaction at a time sees of the series of one key; `adds` where `add` is called next."""
+        first = prefix + self._singles
+        newest = table.last(first, prefix + self._after_singles, max(self._keep, 1))
+        newest_us = time_at(newest[0][0], len(first)) if newest else None
+        late = newest_us is not None and newest_us >= time_us
+        singles: list[Single] = []
+        if late:
+            now = first + time_key(time_us)
+            newest = table.last(first, now, self._keep)
+            singles = self._decode(table.scan(first + time_key(floor(time_us, self._finest_us or 1)), now), len(first))
+        oldest_us = floor(time_us - _LOOK_BACK_US, _LOOK_BACK_HOP_US)
+        previous = self._decode(newest[: self._keep], len(first))
+        numbers = [(single.time_us, single_numbers(self._numbers, single.event)) for single in singles]
+        values = [(single.time_us, single_values(self._values, single.event)) for single in singles]
+        return View(
+            time_us=time_us,
+            newest_us=newest_us,
+            previous=[single for single in previous if single.time_us >= oldest_us],
+            numbers=self._of_numbers.load(table, prefix, time_us, late, adds, numbers),
+            values=self._of_values.load(table, prefix, time_us, late, adds, values),
+        )
+
+    def total(self, number: Number, window: Window) -> Callable[[View], int | None]:
+        """How a number over a window is read."""
+        place, at = self._numbers.index(number), self._of_numbers.windows.index(window)
+        merge = number.merge
+        return lambda view: merge([tile[place] for tile in view.numbers.windows[at]])
+
+    def distinct(self, values: Values, window: Window) -> Callable[[View], int]:
+        """How the number of different values in a window is read."""
+        place, at, cap = self._values.index(values), self._of_values.windows.index(window), values.cap
+        return lambda view: min(len(set().union(*[tile[place] for tile in view.values.windows[at]])), cap)
+
+    def add(self, table: Table, prefix: bytes, view: View, key: str, event: Event) -> tuple[list[Row], list[KeyRange]]:
+        """The rows to write, and those to forget, for an event at the time of the view."""
+        time_us, oldest_us = view.time_us, self.oldest_us(view)
+        numbers, values = single_numbers(self._numbers, event), single_values(self._values, event)
+        rows = [
+            (self._single(prefix, time_us, key), encode([event.get(column) for column in self._columns])),
+            *self._of_numbers.rows(
+                prefix, time_us, [fold_numbers(self._numbers, tile, numbers) for tile in view.numbers.own]
+            ),
+            *self._of_values.rows(
+                prefix, time_us, [fold_values(self._values, tile, values) for tile in view.values.own]
+            ),
+        ]
+        forgotten = [
+            *self._of_numbers.outdated(prefix, view.numbers, oldest_us),
+            *self._of_values.outdated(prefix, view.values, oldest_us),
+            *self._outdated_singles(table, prefix, view, oldest_us),
+        ]
+        return rows, forgotten
+
+    def holds(self, table: Table, prefix: bytes, time_us: int, key: str) -> bool:
+        """Whether an event is still kept singly."""
+        return table.get(self._single(prefix, time_us, key)) is not None
+
+    def oldest_us(self, view: View) -> int:
+        """The earliest time at which an event may yet come without loss, once there is one at the view's time."""
+        newest_us = view.time_us if view.newest_us is None else max(view.newest_us, view.time_us)
+        return newest_us - self._lateness_us
+
+    def _single(self, prefix: bytes, time_us: int, key: str) -> bytes:
+        return prefix + self._singles + time_key(time_us) + key.encode()
+
+    def _decode(self, rows: Sequence[Row], at: int) -> list[Single]:
+        return [Single(time_at(key, at), dict(zip(self._columns, decode(kept), strict=True))) for key, kept in rows]
+
+    def _outdated_singles(self, table: Table, prefix: bytes, view: View, oldest_us: int) -> list[KeyRange]:
+        """The singles that nobody asks for any more; looked for once in a hop."""
+        hop_us = self._finest_us or SECOND_US
+        if view.newest_us is not None and floor(view.newest_us, hop_us) >= floor(view.time_us, hop_us):
+            return []
+        first = prefix + self._singles
+        kept = table.last(first, first + time_key(oldest_us), self._keep)
+        if len(kept) < self._keep:
+            return []
+        end = first + time_key(floor(oldest_us, self._finest_us or 1))
+        return [(first, min([end, *(key for key, _ in kept)]))]

@@ -1,0 +1,95 @@
+"""The table in one SQLite file, shared by the threads and processes of one machine."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from schemas.errors import ArtifactError
+from serving.features.table import KeyRange, Row
+
+_BUSY_S = 10.0
+# Pages of the log between two checkpoints.  A checkpoint waits for the disk, and whoever commits last pays for it: the
+# default of 1,000 would make that one transaction in a hundred.
+_CHECKPOINT_PAGES = 16_000
+
+
+class SqliteTable:
+    """A write-ahead-logged file.
+
+    A transaction that has ended survives the death of any process; after a loss of power the file is whole and may
+    lack the latest transactions, because a commit does not wait for the disk.
+
+    Raises:
+        ArtifactError: the path cannot be opened as such a file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # One connection for all threads of the process, which take turns.
+        self._lock = threading.Lock()
+        try:
+            self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            for setting in ("journal_mode = WAL", "synchronous = NORMAL", f"wal_autocheckpoint = {_CHECKPOINT_PAGES}"):
+                self._db.execute(f"PRAGMA {setting}")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS state (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID, STRICT"
+            )
+        except sqlite3.Error as error:
+            raise ArtifactError(
+                f"{path} cannot be opened as a feature store ({error}); name a file of one, or a new one"
+            ) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Waits for other writers, and commits at the end.
+
+        Raises:
+            ArtifactError: the file is held by somebody else for too long, or can no longer be read or written.
+        """
+        with self._lock:
+            try:
+                # At once for writing: a read that turns into a write later may find that it comes too late.
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as error:
+                raise ArtifactError(
+                    f"feature store {self._path}: {error}; see who holds the file and whether its disk is full"
+                ) from error
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key, None without one."""
+        row: tuple[bytes] | None = self._db.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
+    def scan(self, begin: bytes, end: bytes, limit: int | None = None) -> list[Row]:
+        """The rows of a range in order, or the first of them."""
+        return self._db.execute(
+            "SELECT key, value FROM state WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
+            (begin, end, -1 if limit is None else limit),
+        ).fetchall()
+
+    def last(self, begin: bytes, end: bytes, limit: int) -> list[Row]:
+        """The last rows of a range, last first."""
+        return self._db.execute(
+            "SELECT key, value FROM state WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?", (begin, end, limit)
+        ).fetchall()
+
+    def write(self, rows: Iterable[Row], deleted: Iterable[KeyRange]) -> None:
+        """Deletes ranges, then puts rows in the place of those with their keys."""
+        self._db.executemany("DELETE FROM state WHERE key >= ? AND key < ?", deleted)
+        self._db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", rows)
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            self._db.close()

@@ -1,0 +1,230 @@
+"""The feature store: a transaction's features are read and the transaction is added, as one step.
+
+The state of a key is bounded, whatever its traffic: the tiles of its windows (`tiles`), what came singly within the
+allowed lateness and a few events before (`series`), and one row for each value of the look-back that `first_seen` asks
+about.  What has run out is deleted when the key's next event opens a hop.  Beside the keys' state, the store keeps the
+answers of the allowed lateness, so that a transaction that comes twice gets the same answer twice.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import ArtifactError, ConfigurationError
+from schemas.features import KEYS, LOOK_BACK, FeatureSpec, RowInput
+from schemas.transaction import SECOND_US, second_of_day, second_of_week
+from serving.features.encoding import decode, encode
+from serving.features.entity import Entity, Value
+from serving.features.folding import Event
+from serving.features.keys import time_key
+from serving.features.memory import MemoryTable
+from serving.features.sqlite import SqliteTable
+from serving.features.table import KeyRange, Row, Table
+
+LATENESS_S = 600
+
+_FORMAT = 1
+_HEADER, _ANSWER, _EXPIRY = b"h", b"a", b"x"
+# Of the answers that have run out, each transaction deletes some: more than it adds, and never a whole night's at once.
+_EXPIRED_AT_ONCE = 8
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Features:
+    """The inputs of a model for one transaction, in the order of its `FeatureSpec`.
+
+    Attributes:
+        numbers: the numeric inputs, as wide as `spec.numeric_width`; NaN is missing.
+        texts: the categorical inputs, as wide as `spec.categorical_width`; "" is missing.
+    """
+
+    numbers: tuple[float, ...]
+    texts: tuple[str, ...]
+
+    def numeric(self) -> NDArray[np.float32]:
+        """The row of `score_packed`, float32 `[F]`: what is too large becomes the largest finite number."""
+        row: NDArray[np.float32] = np.clip(np.array(self.numbers), -_LARGEST, _LARGEST).astype(np.float32)
+        return row
+
+
+class FeatureStore(Protocol):
+    """What the gateway asks of a feature store."""
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """The inputs that it computes."""
+
+    def observe(self, transaction: Mapping[str, Any]) -> Features:
+        """The features of a transaction as of its time, and then the transaction is part of what later ones see.
+
+        Args:
+            transaction: canonical columns, `event_time` in microseconds; what is absent is missing.  Times are the
+                caller's to check: an event of the far future makes all others of its keys late.
+        """
+
+    def label(self, transaction: Mapping[str, Any], is_fraud: bool, label_time: int) -> None:
+        """Adds the label of a transaction, of which only the id and the keys matter.
+
+        Args:
+            transaction: canonical columns.
+            is_fraud: the label.
+            label_time: when it became known, in microseconds; not before the transactions that came by now.
+        """
+
+    def close(self) -> None:
+        """Lets go of what the store holds open."""
+
+
+class TableFeatureStore:
+    """A feature store over a table.
+
+    Args:
+        table: where the state is; taken over and closed with the store.
+        spec: what to compute.
+        lateness_s: how much older than the newest event of its keys a transaction may be and still get exact features,
+            and for how long a transaction that comes twice is recognised, in seconds.
+
+    Raises:
+        ArtifactError: the table holds the state of other features, or of another version.
+        ConfigurationError: the lateness is negative, or as long as the look-back.
+    """
+
+    def __init__(self, table: Table, spec: FeatureSpec, lateness_s: int = LATENESS_S) -> None:
+        if not 0 <= lateness_s < LOOK_BACK.length_s:
+            raise ConfigurationError(
+                f"lateness of {lateness_s} s; use at least 0 and less than the look-back, {LOOK_BACK.length_s} s"
+            )
+        self._table = table
+        self._spec = spec
+        self._lateness_us = lateness_s * SECOND_US
+        by_kind = {kind: [feature for feature in spec.features if feature.key == kind] for kind in KEYS}
+        # All hops for all keys: a key with windows of coarse hops alone would have to keep a whole hop's events singly.
+        hops_us = {feature.window.hop_s * SECOND_US for feature in spec.features}
+        self._entities = [
+            Entity(kind, features, hops_us, self._lateness_us) for kind, features in by_kind.items() if features
+        ]
+        # Values are computed key by key, and wanted in the order of the specification.
+        computed = [i.name for i in spec.row_inputs]
+        computed += [feature.name for features in by_kind.values() for feature in features]
+        self._numeric = [computed.index(i.name) for i in spec.numeric]
+        self._categorical = [computed.index(i.name) for i in spec.categorical]
+        self._check_header()
+
+    @staticmethod
+    def in_memory(spec: FeatureSpec, lateness_s: int = LATENESS_S) -> TableFeatureStore:
+        """A new store that ends with its process."""
+        return TableFeatureStore(MemoryTable(), spec, lateness_s)
+
+    @staticmethod
+    def embedded(path: Path, spec: FeatureSpec, lateness_s: int = LATENESS_S) -> TableFeatureStore:
+        """The store in a file, made if it is not there; several processes may have it open."""
+        return TableFeatureStore(SqliteTable(path), spec, lateness_s)
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """The inputs that it computes."""
+        return self._spec
+
+    def observe(self, transaction: Mapping[str, Any]) -> Features:
+        """See `FeatureStore`."""
+        time_us, transaction_id = transaction["event_time"], transaction["transaction_id"]
+        now = {
+            **transaction,
+            "second_of_day": second_of_day(time_us),
+            "second_of_week": second_of_week(time_us),
+        }
+        table = self._table
+        with table.transaction():
+            answer_key = _ANSWER + transaction_id.encode()
+            if (answer := table.get(answer_key)) is not None:
+                return self._unpack(answer)
+            values: list[Value] = [_row_input(row_input, now) for row_input in self._spec.row_inputs]
+            rows: list[Row] = []
+            forgotten: list[KeyRange] = []
+            for kind in self._entities:
+                prefix = kind.prefix(now)
+                if prefix is None:
+                    values += kind.missing()
+                else:
+                    sight = kind.look(table, prefix, now, time_us)
+                    values += kind.values(sight)
+                    written, outdated = kind.add(table, prefix, sight, transaction_id)
+                    rows += written
+                    forgotten += outdated
+            features = Features(_flat(values, self._numeric), _flat(values, self._categorical))
+            rows += [(answer_key, _pack(features)), (_EXPIRY + time_key(time_us) + transaction_id.encode(), b"")]
+            forgotten += self._expired(time_us)
+            table.write(rows, forgotten)
+        return features
+
+    def label(self, transaction: Mapping[str, Any], is_fraud: bool, label_time: int) -> None:
+        """See `FeatureStore`.  A label that comes twice within the allowed lateness counts once."""
+        with self._table.transaction():
+            rows: list[Row] = []
+            forgotten: list[KeyRange] = []
+            for kind in self._entities:
+                if (prefix := kind.prefix(transaction)) is not None:
+                    written, outdated = kind.add_label(
+                        self._table, prefix, transaction["transaction_id"], is_fraud, label_time
+                    )
+                    rows += written
+                    forgotten += outdated
+            self._table.write(rows, forgotten)
+
+    def close(self) -> None:
+        """Closes the table."""
+        self._table.close()
+
+    def _check_header(self) -> None:
+        """Notes what the state is of, or compares with what was noted."""
+        inputs = replace(self._spec, left_out=())
+        ours = encode({"format": _FORMAT, "inputs": inputs.digest})
+        with self._table.transaction():
+            stored = self._table.get(_HEADER)
+            if stored is None:
+                self._table.write([(_HEADER, ours)], [])
+            elif stored != ours:
+                raise ArtifactError(
+                    f"the feature store holds state of {stored.decode()}, and {ours.decode()} is asked for; "
+                    "load a new store from the log"
+                )
+
+    def _expired(self, time_us: int) -> list[KeyRange]:
+        ranges = []
+        for key, _ in self._table.scan(_EXPIRY, _EXPIRY + time_key(time_us - self._lateness_us), _EXPIRED_AT_ONCE):
+            answer_key = _ANSWER + key[len(_EXPIRY) + 8 :]
+            ranges += [(key, key + b"\0"), (answer_key, answer_key + b"\0")]
+        return ranges
+
+    def _unpack(self, answer: bytes) -> Features:
+        numbers = struct.unpack_from(f"<{self._spec.numeric_width}d", answer)
+        return Features(numbers, tuple(decode(answer[8 * len(numbers) :])))
+
+
+def _flat(values: Sequence[Value], places: Iterable[int]) -> tuple[Any, ...]:
+    flat: list[Any] = []
+    for place in places:
+        value = values[place]
+        flat += value if isinstance(value, list) else [value]
+    return tuple(flat)
+
+
+def _pack(features: Features) -> bytes:
+    numbers = struct.pack(f"<{len(features.numbers)}d", *features.numbers)
+    return numbers + encode(features.texts)
+
+
+def _row_input(row_input: RowInput, now: Event) -> float | str:
+    value = now.get(row_input.column)
+    if row_input.is_text:
+        return "" if value is None else str(value)
+    return math.nan if value is None else float(value)

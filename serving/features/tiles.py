@@ -1,0 +1,152 @@
+"""Windows as tiles: the events of each hop folded into one row, and finer tiles for the head of coarser windows.
+
+A window of hop h at time t is made of the tiles of h before floor(t, h), then of the next finer hop's tiles up to t's
+own, and so on, and of single events behind the last boundary of the finest.  No tile on that way holds an event at t or
+later, so that an answer is exact although later events have come already.  As long as none has, which is the rule, the
+tiles of h alone hold the same, the last one included.
+
+What is kept per key: of each hop h of a window of length w, the tiles of w plus the allowed lateness, and two.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from schemas.features import Window
+from schemas.transaction import SECOND_US
+from serving.features.encoding import decode, encode
+from serving.features.keys import floor, time_at, time_key
+from serving.features.table import KeyRange, Row, Table
+
+# The folded events of one hop, as JSON holds them: a list whose entries the owner of the tiling knows.
+Tile = list[Any]
+
+
+@dataclass(frozen=True)
+class Level:
+    """The tiles of one hop.
+
+    Attributes:
+        hop_us: their length.
+        longest_us: length of the longest window made of them, 0 where they only fill heads.
+        fills_us: the hops whose heads they fill.
+    """
+
+    hop_us: int
+    longest_us: int
+    fills_us: tuple[int, ...]
+
+    def begin(self, time_us: int, late: bool) -> int:
+        """The first tile that a transaction at a time looks at."""
+        begins = [floor(time_us - self.longest_us, self.hop_us)]
+        if late:
+            begins += [floor(time_us, coarser) for coarser in self.fills_us]
+        return min(begins)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Tiles of one key, as a transaction sees them.
+
+    Attributes:
+        windows: the tiles of each window of the tiling; single events stand as tiles of their own.
+        own: of each hop, finest first, the transaction's tile with all that has come, None where there is none or it
+            was not asked for.
+    """
+
+    windows: list[list[Tile]]
+    own: list[Tile | None]
+
+
+class Tiling:
+    """The tiles from which the windows of one key are made.
+
+    Args:
+        mark: tells its rows from others of the same key.
+        windows: what is asked for.
+        hops_us: the hops that there may be tiles of.
+    """
+
+    def __init__(self, mark: bytes, windows: Iterable[Window], hops_us: Collection[int]) -> None:
+        self.windows = tuple(dict.fromkeys(windows))
+        self._spans = [(w.length_s * SECOND_US, w.hop_s * SECOND_US) for w in self.windows]
+        self._chains = {hop: chain(hop, hops_us) for _, hop in self._spans}
+        self.finest_us = max((hops[-1] for hops in self._chains.values()), default=0)
+        self.levels = tuple(
+            Level(
+                hop,
+                max((length for length, of_window in self._spans if of_window == hop), default=0),
+                tuple({coarser for hops in self._chains.values() for coarser, finer in pairwise(hops) if finer == hop}),
+            )
+            for hop in sorted({hop for hops in self._chains.values() for hop in hops})
+        )
+        self._marks = [mark + bytes([number]) for number in range(len(self.levels))]
+
+    def load(
+        self, table: Table, prefix: bytes, time_us: int, late: bool, adds: bool, singles: Sequence[tuple[int, Tile]]
+    ) -> Loaded:
+        """What a transaction at a time sees.
+
+        Args:
+            table: where the tiles are.
+            prefix: of the key.
+            time_us: the transaction's time.
+            late: whether an event at that time or after it has come.
+            adds: whether the own tiles are wanted as well.
+            singles: where one has, the events before the transaction in its finest hop, by time.
+        """
+        starts: dict[int, list[int]] = {}
+        tiles: dict[int, list[Tile]] = {}
+        own: list[Tile | None] = []
+        for level, mark in zip(self.levels, self._marks, strict=True):
+            key, hop = prefix + mark, level.hop_us
+            if not (level.longest_us or late or adds):
+                own.append(None)
+                continue
+            now = floor(time_us, hop)
+            rows = table.scan(key + time_key(level.begin(time_us, late)), key + time_key(now + 1))
+            starts[hop] = [time_at(row[0], len(key)) for row in rows]
+            tiles[hop] = decode(b"[" + b",".join([row[1] for row in rows]) + b"]")
+            own.append(tiles[hop][-1] if rows and starts[hop][-1] == now else None)
+        windows = []
+        for length, hop in self._spans:
+            begin = floor(time_us - length, hop)
+            if not late:
+                windows.append(tiles[hop][bisect_left(starts[hop], begin) :])
+                continue
+            found = []
+            for level_us in self._chains[hop]:
+                end = floor(time_us, level_us)
+                found += tiles[level_us][bisect_left(starts[level_us], begin) : bisect_left(starts[level_us], end)]
+                begin = end
+            found += [tile for single_us, tile in singles if single_us >= begin]
+            windows.append(found)
+        return Loaded(windows, own)
+
+    def rows(self, prefix: bytes, time_us: int, tiles: Iterable[Tile | None]) -> list[Row]:
+        """The rows of a transaction's tiles, of each hop the finest first; None leaves a row as it is."""
+        return [
+            (prefix + mark + time_key(floor(time_us, level.hop_us)), encode(tile))
+            for level, mark, tile in zip(self.levels, self._marks, tiles, strict=True)
+            if tile is not None
+        ]
+
+    def outdated(self, prefix: bytes, loaded: Loaded, oldest_us: int) -> list[KeyRange]:
+        """The tiles that nobody at or after `oldest_us` looks at, of each hop in which a transaction opens a tile."""
+        return [
+            (prefix + mark, prefix + mark + time_key(level.begin(oldest_us, late=True)))
+            for level, mark, tile in zip(self.levels, self._marks, loaded.own, strict=True)
+            if tile is None
+        ]
+
+
+def chain(hop_us: int, hops_us: Collection[int]) -> tuple[int, ...]:
+    """A hop and the ever finer ones that fill its head, each dividing the one before."""
+    found = [hop_us]
+    while finer := [hop for hop in hops_us if hop < found[-1] and found[-1] % hop == 0]:
+        found.append(max(finer))
+    return tuple(found)

@@ -1,0 +1,191 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import ArtifactError, ConfigurationError
+from schemas.features import DAY, FEATURES, HOUR, LOOK_BACK, MONTH, WEEK, Feature, FeatureSpec, specify
+from schemas.transaction import COLUMN
+from serving.features import MemoryTable, TableFeatureStore
+from tests import oracle
+from tests.components.features.logs import DAY_US, SECOND_US, log, logs
+from tests.components.features.test_engine import EVERYTHING, UNUSUAL, assert_equal
+from tests.serving.features.replays import events, in_order, replayed, table
+
+MINUTE_US = 60 * SECOND_US
+
+
+def store_of(*features: Feature, lateness_s: int = 600) -> TableFeatureStore:
+    return TableFeatureStore.in_memory(specify(COLUMN, features, ()), lateness_s)
+
+
+def payment(number: int, event_time: int, **columns: Any) -> dict[str, Any]:
+    plain = {"card_id": "c", "merchant_id": "m", "amount_minor": 1_000, "amount_base_minor": 1_000}
+    return {"transaction_id": f"t{number}", "event_time": event_time, **plain, **columns}
+
+
+def rows_of(memory: MemoryTable) -> int:
+    with memory.transaction():
+        return len(memory.scan(b"", b"\xff"))
+
+
+@settings(max_examples=100)
+@given(logs())
+def test_the_store_agrees_with_the_oracle_on_the_whole_declaration(transactions: pa.Table) -> None:
+    transactions = in_order(transactions)
+    store = TableFeatureStore.in_memory(EVERYTHING)
+    assert_equal(replayed(store, transactions), oracle.features(transactions, EVERYTHING))
+
+
+@settings(max_examples=60)
+@given(logs())
+def test_the_store_agrees_with_the_oracle_on_what_could_be_declared(transactions: pa.Table) -> None:
+    transactions = in_order(transactions)
+    store = TableFeatureStore.in_memory(UNUSUAL)
+    assert_equal(replayed(store, transactions), oracle.features(transactions, UNUSUAL))
+
+
+@settings(max_examples=15)
+@given(transactions=logs(min_size=1))
+def test_the_store_in_a_file_agrees_with_the_oracle(
+    tmp_path_factory: pytest.TempPathFactory, transactions: pa.Table
+) -> None:
+    transactions = in_order(transactions)
+    store = TableFeatureStore.embedded(tmp_path_factory.mktemp("store") / "store.sqlite", EVERYTHING)
+    assert_equal(replayed(store, transactions), oracle.features(transactions, EVERYTHING))
+    store.close()
+
+
+@pytest.mark.parametrize("spec", [EVERYTHING, UNUSUAL], ids=["declared", "unusual"])
+@settings(max_examples=30)
+@given(data=st.data(), transactions=logs(max_size=20), lateness_s=st.sampled_from([0, 600, 7_200, 86_400]))
+def test_one_that_comes_late_sees_those_that_came_before_as_of_its_time(
+    spec: FeatureSpec, data: st.DataObject, transactions: pa.Table, lateness_s: int
+) -> None:
+    rows = events(transactions)
+    for row in rows:
+        row |= {
+            "is_fraud": None,
+            "label_time": None,
+            "arrival": row["event_time"] + data.draw(st.integers(0, lateness_s * SECOND_US)),
+        }
+    rows.sort(key=lambda row: row["arrival"])
+    store = TableFeatureStore.in_memory(spec, lateness_s)
+    for number, row in enumerate(rows):
+        row.pop("arrival")
+        came = log([*rows[: number + 1]])
+        found = table(spec, came.slice(number), [store.observe(row)])
+        assert_equal(found, oracle.features(came, spec).slice(number))
+
+
+def test_a_transaction_that_comes_twice_changes_nothing_and_gets_the_same_answer() -> None:
+    store = store_of(*FEATURES)
+    store.observe(payment(0, 0))
+    first = store.observe(payment(1, MINUTE_US, amount_base_minor=700))
+    store.observe(payment(2, 30 * SECOND_US))
+    again = store.observe(payment(1, MINUTE_US, amount_base_minor=700))
+    assert repr(again) == repr(first)
+    count = [feature.name for feature in FEATURES].index("card_id_count_1h")
+    assert store.observe(payment(3, 2 * MINUTE_US)).numbers[count] == 3
+
+
+def test_a_label_that_comes_twice_counts_once() -> None:
+    store = store_of(Feature("merchant", "fraud_count", DAY), Feature("merchant", "fraud_rate", DAY))
+    store.observe(payment(0, 0))
+    for _ in range(2):
+        store.label(payment(0, 0), True, MINUTE_US)
+    store.label(payment(1, 0), False, MINUTE_US)
+    assert store.observe(payment(2, 2 * MINUTE_US)).numbers == (1, 0.5)
+
+
+def test_a_label_is_not_seen_at_the_moment_at_which_it_comes() -> None:
+    store = store_of(Feature("merchant", "fraud_count", WEEK))
+    store.label(payment(0, 0), True, DAY_US)
+    assert [store.observe(payment(n, DAY_US + n)).numbers for n in range(2)] == [(0,), (1,)]
+
+
+def test_a_transaction_without_the_key_has_no_features_and_leaves_none() -> None:
+    store = store_of(Feature("device", "count", HOUR), Feature("device", "recent", column="city", k=2))
+    found = store.observe(payment(0, 0))
+    assert math.isnan(found.numbers[0])
+    assert found.texts == ("", "")
+    assert store.observe(payment(1, 1, device_id="d")).numbers == (0,)
+
+
+def test_sums_and_deviations_of_huge_amounts_are_exact() -> None:
+    store = store_of(*(Feature("card", a, MONTH, "amount_base_minor") for a in ("sum", "std")))
+    for number in range(3):
+        store.observe(payment(number, number, amount_base_minor=2**62 + number))
+    total, deviation = store.observe(payment(3, 3)).numbers
+    assert total == float(3 * 2**62 + 3)
+    assert deviation == pytest.approx((2 / 3) ** 0.5, rel=1e-12)
+
+
+def test_the_model_gets_float32_with_missing_kept_and_nothing_infinite() -> None:
+    store = TableFeatureStore.in_memory(specify(COLUMN, (Feature("card", "last", column="latitude"),), ()))
+    assert math.isnan(store.observe(payment(0, 0, latitude=1e300)).numeric()[0])
+    row = store.observe(payment(1, 1)).numeric()
+    assert (row.dtype, math.isinf(row[0]), row[0] > 1e38) == ("float32", False, True)
+
+
+def test_the_state_of_a_busy_key_stays_bounded() -> None:
+    memory = MemoryTable()
+    lateness_s = 120
+    store = TableFeatureStore(memory, EVERYTHING, lateness_s)
+    sizes = []
+    every_us = 10 * SECOND_US
+    for number in range(3 * 360):
+        # One key for all kinds, so that nothing but time can add rows; many values, so that sets reach their caps.
+        columns = {"device_id": "d", "merchant_category": f"v{number % 40}", "city": f"v{number % 30}"}
+        label = payment(number, number * every_us, **columns)
+        store.observe(label)
+        store.label(label, number % 7 == 0, number * every_us)
+        sizes.append(rows_of(memory))
+    # Windows of an hour are full after one; the tiles of hours and days grow by one in an hour or a day from there.
+    assert max(sizes[2 * 360 :]) - max(sizes[: 2 * 360]) < 20
+
+
+def test_a_key_forgets_what_has_left_its_windows() -> None:
+    memory = MemoryTable()
+    store = TableFeatureStore(memory, EVERYTHING)
+
+    def month(number: int) -> int:
+        for day in range(31):
+            for hour in range(0, 24, 6):
+                at = ((number * 31 + day) * 24 + hour) * 3_600 * SECOND_US
+                columns = {"device_id": "d", "city": f"city {number} {day}"}
+                event = payment(at // SECOND_US, at, **columns)
+                store.observe(event)
+                store.label(event, False, at)
+        return rows_of(memory)
+
+    sizes = [month(number) for number in range(4)]
+    assert sizes[1] >= sizes[2] == sizes[3]
+
+
+def test_answers_are_forgotten_when_they_have_run_out() -> None:
+    memory = MemoryTable()
+    store = TableFeatureStore(memory, specify(COLUMN, (), ()), lateness_s=60)
+    sizes = []
+    for number in range(50):
+        store.observe(payment(number, number * 30 * SECOND_US))
+        sizes.append(rows_of(memory))
+    assert max(sizes) == sizes[-1] == sizes[10]
+
+
+def test_a_file_with_the_state_of_other_features_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    TableFeatureStore.embedded(path, EVERYTHING).close()
+    TableFeatureStore.embedded(path, EVERYTHING).close()
+    with pytest.raises(ArtifactError, match="load a new store"):
+        TableFeatureStore.embedded(path, UNUSUAL)
+
+
+@pytest.mark.parametrize("lateness_s", [-1, LOOK_BACK.length_s])
+def test_a_lateness_beyond_what_is_kept_is_refused(lateness_s: int) -> None:
+    with pytest.raises(ConfigurationError, match=str(lateness_s)):
+        TableFeatureStore.in_memory(EVERYTHING, lateness_s)
