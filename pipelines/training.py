@@ -23,11 +23,11 @@ from components.steps.register import register_model
 from components.steps.validate import check_drift, check_expectations, curate_schema, data_gate
 from pipelines.config import RunConfig
 from pipelines.workspace import Workspace
-from registry.versions import MODEL_NAME
 from schemas.digests import code_digest
 from schemas.errors import ConfigurationError
 from schemas.features import specify
 from schemas.sources import SourceMapping
+from schemas.versions import MODEL_NAME
 
 # Beam's newer default runner starts another process and copies every batch to it.
 BEAM_ARGUMENTS = ("--direct_running_mode=in_memory",)
@@ -232,9 +232,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                     artifact_root=run.workspace.artifact_root,
                     training=to_parameter(config.training),
                     code_version=code_version(),
-                    code=code_digest(
-                        "components.registry", "components.model_card", "components.steps.register", "registry"
-                    ),
+                    code=code_digest("components.registry", "components.model_card", "components.steps.register"),
                 ).with_id("registration")
     return [
         ingest, examples, schema, statistics, anomalies, expectations, champion, drift, gate,

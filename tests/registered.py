@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from components.registry import Registration, Signature, Tensor
+from components.registry.registration import Registration, Signature, Tensor
 from schemas.digests import directory_digest
 
 

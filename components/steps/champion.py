@@ -10,9 +10,10 @@ from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
 from components.export import ASSETS_EXTRA, FEATURE_SPEC_FILE
-from registry.client import connect
-from registry.versions import Version, champion, show_version
+from components.registry.client import connect
+from components.registry.versions import champion, show_version
 from schemas.digests import directory_digest, file_digest
+from schemas.versions import Version
 
 _LINEAGE = {"model": "mlmd.model_id", "statistics": "mlmd.statistics_id"}
 

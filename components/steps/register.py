@@ -25,13 +25,13 @@ from components.evidence import SplitEvidence, Thresholds
 from components.examples import COUNTS_FILE
 from components.export import THRESHOLDS_FILE
 from components.model_card import describe
-from components.registry import Registration, read_signature, register
+from components.registry.client import connect
+from components.registry.registration import Registration, read_signature, register
 from components.scoring import read_spec
 from components.steps.artifacts import DriftResult, ExpectationResult, GateVerdict, ModelEvidence, Transactions, path_of
 from components.steps.evidence import SPLITS
 from components.steps.train import HISTORY_FILE
 from components.steps.verdicts import read_verdict
-from registry.client import connect
 from schemas.digests import directory_digest
 
 

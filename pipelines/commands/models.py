@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from rich.console import RenderableType
 
-    from registry.versions import Version
+    from schemas.versions import Version
 
 _HEADLINE = "test/average_precision"
 
@@ -36,7 +36,7 @@ def command() -> None:
 @console.json_option
 def list_command(workspace: Path) -> console.Reply:
     """List all versions, newest first."""
-    from registry.versions import list_versions
+    from components.registry.versions import list_versions
 
     versions = list_versions(_client(workspace))
     return console.Reply({"versions": [_fields(version) for version in versions]}, _table(versions, workspace))
@@ -48,7 +48,7 @@ def list_command(workspace: Path) -> console.Reply:
 @console.json_option
 def show_command(version: int, workspace: Path) -> console.Reply:
     """Show version V: gate, approval, digests, lineage, metrics and description."""
-    from registry.versions import show_version
+    from components.registry.versions import show_version
 
     shown = show_version(_client(workspace), version)
     return console.Reply(_fields(shown), _page(shown))
@@ -69,7 +69,7 @@ def _decision(verb: str, state: approval.State, help_line: str) -> Callable[...,
     @console.workspace_option
     @console.json_option
     def decide(version: int, reason: str, by: str | None, key_file: Path | None, workspace: Path) -> console.Reply:
-        from serving.registry import MlflowRegistry
+        from pipelines.registry import MlflowRegistry
 
         key = approval.read_approvers_key(key_file) if key_file else None
         registry = MlflowRegistry(_tracking_uri(workspace))
@@ -109,7 +109,7 @@ def _user() -> str:
 
 
 def _client(workspace: Path) -> MlflowClient:
-    from registry.client import connect
+    from components.registry.client import connect
 
     return connect(_tracking_uri(workspace))
 

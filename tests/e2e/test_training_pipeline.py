@@ -48,9 +48,9 @@ def test_lineage_can_be_walked_from_mlflow_to_metadata_and_back(first_run: Answe
     from ml_metadata import MetadataStore
     from ml_metadata.proto import metadata_store_pb2
 
+    from components.registry.client import connect
+    from components.registry.versions import show_version
     from pipelines.workspace import Workspace
-    from registry.client import connect
-    from registry.versions import show_version
     from schemas.digests import directory_digest
 
     workspace = Workspace.at(site.workspace)
@@ -168,9 +168,9 @@ def test_an_unknown_setting_is_refused_before_anything_runs(site: Site, fraudops
 @pytest.fixture
 def champion_one(first_run: Answer, site: Site):
     """Version 1 as the champion, as the rollout controller would leave it."""
+    from components.registry.client import connect
     from pipelines.workspace import Workspace
-    from registry.client import connect
-    from registry.versions import MODEL_NAME
+    from schemas.versions import MODEL_NAME
 
     client = connect(Workspace.at(site.workspace).tracking_uri)
     client.set_registered_model_alias(MODEL_NAME, CHAMPION, "1")

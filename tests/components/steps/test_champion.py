@@ -13,8 +13,8 @@ from tfx.types.standard_artifacts import ExampleStatistics, Model
 from tfx.utils import path_utils
 
 from components.export import ASSETS_EXTRA, FEATURE_SPEC_FILE
+from components.registry.client import connect
 from components.steps.champion import ChampionStrategy
-from registry.client import connect
 from schemas.digests import directory_digest
 from schemas.features import FeatureSpec, specify
 from schemas.transaction import REQUIRED

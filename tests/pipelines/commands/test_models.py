@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from components.registry import register
+from components.registry.client import connect
+from components.registry.registration import register
 from pipelines.cli import main
+from pipelines.registry import MlflowRegistry
 from pipelines.workspace import Workspace
-from registry.client import connect
 from schemas.approval import obstacles, read_approvers_key
 from schemas.digests import directory_digest
-from serving.registry import MlflowRegistry
 from tests.registered import example
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from registry.client import connect
-from registry.versions import list_versions
+from components.registry.client import connect
+from components.registry.versions import list_versions
 from schemas.errors import RegistryError
 
 
 def test_a_new_database_is_made_quietly(tmp_path: Path) -> None:
     script = (
-        "import sys; from registry.client import connect; "
-        "from registry.versions import list_versions; list_versions(connect(sys.argv[1]))"
+        "import sys; from components.registry.client import connect; "
+        "from components.registry.versions import list_versions; list_versions(connect(sys.argv[1]))"
     )
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     made = subprocess.run([sys.executable, "-c", script, uri], check=True, capture_output=True, text=True)

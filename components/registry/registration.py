@@ -12,17 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from registry.client import registry_errors
-from registry.versions import (
-    MODEL_DIR,
-    MODEL_NAME,
-    SAVED_MODEL_DIGEST_TAG,
-    SAVED_MODEL_DIR,
-    fetch_saved_model,
-)
+from components.registry.client import registry_errors
+from components.registry.versions import MODEL_DIR, SAVED_MODEL_DIGEST_TAG, SAVED_MODEL_DIR, fetch_saved_model
 from schemas.approval import GATE_TAG, PENDING, STATE_TAG
 from schemas.digests import directory_digest, verify_directory
 from schemas.errors import ArtifactError, DigestMismatchError
+from schemas.versions import MODEL_NAME
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,9 +14,9 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from components.registry import Registration, read_signature, register
-from registry.client import connect
-from registry.versions import download_saved_model, list_versions, show_version
+from components.registry.client import connect
+from components.registry.registration import Registration, read_signature, register
+from components.registry.versions import download_saved_model, list_versions, show_version
 from schemas.digests import directory_digest
 from schemas.errors import ArtifactError, DigestMismatchError
 from tests.registered import example, mlflow_server

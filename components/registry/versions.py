@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.client import registry_errors
+from components.registry.client import registry_errors
 from schemas.approval import GATE_TAG, STATE_TAG
 from schemas.digests import verify_directory
 from schemas.errors import ArtifactError, RegistryError
+from schemas.versions import CHAMPION, MODEL_NAME, Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-
-MODEL_NAME = "fraud"
-CHAMPION = "champion"
-CHALLENGER = "challenger"
 
 MODEL_DIR = "model"  # of the run's artifacts; what `models:/fraud/N` resolves to
 SAVED_MODEL_DIR = "saved_model"  # below it, beside the file MLmodel
@@ -29,42 +25,11 @@ SAVED_MODEL_DIGEST_TAG = "digest.saved_model"
 LINEAGE_TAGS: tuple[str, ...] = ("data.span", "code.version", "mlmd.model_id", "mlmd.statistics_id")
 
 
-@dataclass(frozen=True)
-class Version:
-    """A model version as the registry holds it; what it does not say is None or empty.
-
-    Attributes:
-        gate: `passed` or `failed`.
-        approval: `pending`, `approved`, `rejected` or `revoked`; who decided, and why, is in the tags.
-        aliases: such as `champion`.
-        digests: by what they are of: `saved_model`, `evaluation`, `schema`.
-        lineage: the other tags that say what it was made from: `data.span`, `code.version`, `mlmd.*`.
-        run_id: of the MLflow run that holds its files.
-        metrics: of that run, the last value of each; none where they were not asked for.
-        created: in UTC.
-        description: Markdown.
-        tags: all of them, as `schemas.approval` reads them.
-    """
-
-    model_name: str
-    version: int
-    gate: str | None
-    approval: str | None
-    aliases: tuple[str, ...]
-    digests: Mapping[str, str]
-    lineage: Mapping[str, str]
-    run_id: str | None
-    metrics: Mapping[str, float]
-    created: datetime
-    description: str
-    tags: Mapping[str, str]
-
-
 def list_versions(client: MlflowClient, name: str = MODEL_NAME, with_metrics: bool = True) -> tuple[Version, ...]:
     """Every version of a model, newest first; none where there is no such model.
 
     Args:
-        client: see `registry.client.connect`.
+        client: see `components.registry.client.connect`.
         name: of the model.
         with_metrics: costs a call for each version; who looks often leaves them out.
 

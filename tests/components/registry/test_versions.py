@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from components.registry import Registration, register
-from registry.client import connect
-from registry.versions import champion, download_saved_model, list_versions, show_version
+from components.registry.client import connect
+from components.registry.registration import Registration, register
+from components.registry.versions import champion, download_saved_model, list_versions, show_version
 from schemas.digests import directory_digest
 from schemas.errors import ArtifactError, DigestMismatchError, RegistryError
 from tests.registered import example

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from components.registry import register
-from registry.client import connect
+from components.registry.client import connect
+from components.registry.registration import register
+from pipelines.registry import MlflowRegistry
 from schemas.approval import APPROVED, REVOKED, UNAUTHENTICATED, Approval, ApproversKey, decide, obstacles, read
 from schemas.digests import directory_digest
 from schemas.errors import DigestMismatchError, RegistryError
-from serving.registry import MlflowRegistry, Registry
+from serving.registry import Registry
 from tests.registered import example, mlflow_server
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
