@@ -18,6 +18,7 @@ from serving.model_server.tensors import Array, Input, pack
 DEFAULT_SIGNATURE = "serving_default"
 WARM_UP_REQUESTS = Path("assets.extra") / "tf_serving_warmup_requests"
 _MOST_WARM_UP_REQUESTS = 1000
+_RECORD_FRAME_BYTES = 16  # of a TFRecord: its length and two checksums
 _METHODS = ("tensorflow/serving/predict", "tensorflow/serving/classify", "tensorflow/serving/regress")
 
 
@@ -166,7 +167,9 @@ def _load(session: Any, path: Path) -> Any:
 def _warm_up_requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
     if not path.is_file():
         return
+    read = 0
     for index, record in enumerate(tf.compat.v1.io.tf_record_iterator(str(path))):
+        read += len(record) + _RECORD_FRAME_BYTES
         if index == _MOST_WARM_UP_REQUESTS:
             raise invalid(f"Number of warmup records exceeds the maximum ({_MOST_WARM_UP_REQUESTS}) at {path}")
         try:
@@ -178,6 +181,12 @@ def _warm_up_requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
                 grpc.StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {log.WhichOneof('log_type')}"
             )
         yield log.predict_log.request
+    # The iterator takes a record that is cut short for the end of the file.
+    if read != path.stat().st_size:
+        raise Refusal(
+            grpc.StatusCode.DATA_LOSS,
+            f"truncated record at {read} of {path}. Please verify your warmup data is in TFRecord format.",
+        )
 
 
 def _braced(names: Sequence[str]) -> str:

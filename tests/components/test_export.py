@@ -17,7 +17,7 @@ from components.examples import pack
 from components.export import ASSETS_EXTRA, THRESHOLDS_FILE, WARM_UP_FILE
 from components.scoring import read_spec, score_split
 from schemas.errors import ArtifactError
-from tests.components.tiny import Model, read_split, with_odd_rows
+from tests.components.tiny import Model, as_example, read_split, with_odd_rows
 
 SIGNATURES = ("serving_default", "score", "score_packed")
 
@@ -34,15 +34,6 @@ def requests(tiny_model: Model) -> dict[str, dict[str, np.ndarray]]:
         "score": rows,
         "score_packed": {"numeric": numeric, "categorical": categorical},
     }
-
-
-def as_example(rows: dict[str, np.ndarray], row: int) -> bytes:
-    example = tf.train.Example()
-    for name, values in rows.items():
-        feature = example.features.feature[name]
-        kind = feature.bytes_list if values.dtype == object else feature.float_list
-        kind.value.extend(values[row : row + 1].reshape(-1))
-    return example.SerializeToString()
 
 
 Score = Callable[[str, Mapping[str, np.ndarray]], np.ndarray]

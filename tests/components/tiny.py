@@ -131,6 +131,18 @@ def with_odd_rows(rows: Mapping[str, np.ndarray], spec: FeatureSpec) -> dict[str
     return {i.name: np.concatenate([rows[i.name], odd(i.name, rows[i.name], i.is_text)]) for i in spec.inputs}
 
 
+def as_example(rows: Mapping[str, np.ndarray], row: int) -> bytes:
+    """One row as a serialized `tf.Example`."""
+    import tensorflow as tf
+
+    example = tf.train.Example()
+    for name, values in rows.items():
+        feature = example.features.feature[name]
+        kind = feature.bytes_list if values.dtype == object else feature.float_list
+        kind.value.extend(values[row : row + 1].reshape(-1))
+    return example.SerializeToString()
+
+
 def read_split(root: Path, split: str, spec: FeatureSpec) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """A whole split: raw features by name and labels, as `read_batches` gives them by row group."""
     batches = list(read_batches(root, split, spec))

@@ -44,6 +44,23 @@ def test_json_prints_one_object_and_not_what_people_read(capsys):
     assert "three rows" not in shown.err
 
 
+def test_what_remains_is_done_when_the_reply_is_out(capsys):
+    seen = []
+    reply = console.Reply({"rows": 3}, then=lambda: seen.append(capsys.readouterr().out))
+    assert console.run(verb(lambda: reply), ["--json"]) == 0
+    assert [json.loads(line) for line in seen] == [{"rows": 3}]
+
+
+def test_what_remains_may_fail_and_json_stays_one_object(capsys):
+    def fail():
+        raise LogError("the log went away")
+
+    assert console.run(verb(lambda: console.Reply({"rows": 3}, then=fail)), ["--json"]) == 2
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"rows": 3}
+    assert "the log went away" in shown.err
+
+
 def test_json_takes_what_verbs_have_at_hand(capsys):
     @dataclasses.dataclass(frozen=True)
     class Row:

@@ -1,0 +1,80 @@
+"""`fraudops serve` in a process of its own: it says where, serves, and ends when it is told to."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from pipelines.cli import main
+from tests.serving.model_server.models import BOUND_S, Constant, predict_request
+from tests.serving.model_server.test_server import ROW
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """The command in a process, and the object it printed when it began to serve."""
+    command = [sys.executable, "-m", "pipelines.cli", "serve", "model-server", *arguments]
+    ports = ["--port", "0", "--metrics-port", "0", "--json"]
+    with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, process.communicate()[1]
+            yield process, json.loads(line)
+        finally:
+            process.kill()
+
+
+def test_the_server_serves_until_sigterm_and_answers_what_is_under_way(tmp_path: Path) -> None:
+    Constant(0.25).save(tmp_path / "3")
+    with started("--model-base-path", str(tmp_path), "--model-name", "fraud") as (process, said):
+        assert said["models"] == ["fraud"]
+        assert said["metrics"].endswith("/metrics")
+        answered = threading.Event()
+        failures: set[grpc.StatusCode] = set()
+
+        def ask() -> None:
+            with grpc.insecure_channel(said["address"]) as channel:
+                stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+                while not failures:
+                    try:
+                        response = stub.Predict(predict_request(ROW), timeout=BOUND_S)
+                        assert response.model_spec.version.value == 3
+                        answered.set()
+                    except grpc.RpcError as error:
+                        failures.add(error.code())
+
+        caller = threading.Thread(target=ask)
+        caller.start()
+        assert answered.wait(BOUND_S)
+        process.send_signal(signal.SIGTERM)
+        out, log = process.communicate(timeout=BOUND_S)
+        caller.join(BOUND_S)
+        # A request that came behind the signal found nobody; none that was under way was cut off.
+        assert failures == {grpc.StatusCode.UNAVAILABLE}
+    assert process.returncode == 0
+    assert out == ""
+    assert "fraud version 3 is unloaded" in log
+
+
+def test_a_model_needs_a_base_path_or_a_configuration_file(tmp_path: Path) -> None:
+    assert main(["serve", "model-server"]) == 2
+    assert main(["serve", "model-server", "--model-base-path", str(tmp_path / "absent")]) == 2
+
+
+def test_a_file_that_is_no_configuration_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "models.config"
+    file.write_text("nonsense", encoding="utf-8")
+    assert main(["serve", "model-server", "--model-config-file", str(file)]) == 2
+    assert "models.config" in capsys.readouterr().err
