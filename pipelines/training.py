@@ -250,4 +250,4 @@ def _packaged(name: str) -> Path:
 
 def code_version() -> str:
     """The release and the digest of the code that makes models: models of one version came from the same code."""
-    return f"{version('fraudops')}+{code_digest('components', 'registry', 'schemas')[:12]}"
+    return f"{version('fraudops')}+{code_digest('components', 'schemas')[:12]}"
