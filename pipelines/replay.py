@@ -21,10 +21,10 @@ from components.ingest import excess, ingest
 from pipelines import console
 from pipelines.workspace import Workspace
 from schemas import sources
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, LogError
 from schemas.features import Feature, FeatureSpec, specify
 from serving.features import Features, SqliteTable, TableFeatureStore
-from serving.features.replay import replay
+from serving.features.replay import replay, warm
 
 _BATCH_ROWS = 8_192
 
@@ -86,17 +86,23 @@ def write_replay(transactions: pa.Table, out: Path, spec: FeatureSpec) -> Timing
 def load_store(transactions: pa.Table, path: Path, spec: FeatureSpec) -> int:
     """Makes the store that a log leaves behind, and returns how many transactions went in.
 
+    What is too old to matter to any transaction after the log's last stays out.
+
     Raises:
+        LogError: the log has no transactions.
         ConfigurationError: a store is there already; what it holds would count twice.
     """
     if path.exists():
         raise ConfigurationError(f"feature store {path} is there already; remove it, or name another --workspace")
+    if not transactions.num_rows:
+        raise LogError("the log has no transactions, so there is nothing to load; give one that has some")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         loading = Path(folder) / "store.sqlite"
         store = TableFeatureStore.embedded(loading, spec)
         try:
-            rows = sum(1 for _ in replay(store, _events(transactions, spec, "loading")))
+            newest_us = transactions["event_time"][-1].cast(pa.int64()).as_py()
+            rows = warm(store, _events(transactions, spec, "loading"), newest_us - store.reach_us)
         finally:
             # The last connection takes the write-ahead log into the file.
             store.close()

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from serving.features.store import Features, FeatureStore
 
 
-def replay(store: FeatureStore, transactions: Iterable[Mapping[str, Any]]) -> Iterator[Features]:
-    """Feeds a log through a store and yields each transaction's features.
+@dataclass(frozen=True)
+class Arrival:
+    """A transaction, or the label of one, and when it comes in microseconds."""
 
-    A label is fed before the first transaction that does not come before it.  Labels that become known after the last
-    transaction are not fed: a store must not hold what lies in its future.
+    time_us: int
+    transaction: Mapping[str, Any]
+    is_label: bool
+
+
+def arrivals(transactions: Iterable[Mapping[str, Any]]) -> Iterator[Arrival]:
+    """What comes when: a label before the first transaction that does not come before it.
+
+    Labels that become known after the last transaction do not come: a store must not hold what lies in its future.
 
     Args:
-        store: where it goes.
         transactions: canonical columns with times in microseconds, in order of (event_time, transaction_id).
     """
     # The number keeps the heap from comparing transactions.
@@ -24,7 +32,30 @@ def replay(store: FeatureStore, transactions: Iterable[Mapping[str, Any]]) -> It
     for number, transaction in enumerate(transactions):
         while pending and pending[0][0] <= transaction["event_time"]:
             label_time, _, labelled = heapq.heappop(pending)
-            store.label(labelled, labelled["is_fraud"], label_time)
-        yield store.observe(transaction)
+            yield Arrival(label_time, labelled, is_label=True)
+        yield Arrival(transaction["event_time"], transaction, is_label=False)
         if transaction.get("is_fraud") is not None and transaction.get("label_time") is not None:
             heapq.heappush(pending, (transaction["label_time"], number, transaction))
+
+
+def replay(store: FeatureStore, transactions: Iterable[Mapping[str, Any]]) -> Iterator[Features]:
+    """Feeds a log, ordered as for `arrivals`, through a store and yields each transaction's features."""
+    for arrival in arrivals(transactions):
+        if arrival.is_label:
+            store.label(arrival.transaction, arrival.transaction["is_fraud"], arrival.time_us)
+        else:
+            yield store.observe(arrival.transaction)
+
+
+def warm(store: FeatureStore, transactions: Iterable[Mapping[str, Any]], since_us: int) -> int:
+    """Feeds a store what of a log, ordered as for `arrivals`, comes from a time on; returns how many transactions."""
+    observed = 0
+    for arrival in arrivals(transactions):
+        if arrival.time_us < since_us:
+            continue
+        if arrival.is_label:
+            store.label(arrival.transaction, arrival.transaction["is_fraud"], arrival.time_us)
+        else:
+            store.observe(arrival.transaction)
+            observed += 1
+    return observed

@@ -84,8 +84,11 @@ class Series:
         """What a transaction at a time sees of the series of one key; `adds` where `add` is called next."""
         first = prefix + self._singles
         newest = table.last(first, prefix + self._after_singles, max(self._keep, 1))
-        newest_us = time_at(newest[0][0], len(first)) if newest else None
-        late = newest_us is not None and newest_us >= time_us
+        if not newest:
+            # The newest event is always kept singly, so there are no tiles either.
+            return View(time_us, None, [], self._of_numbers.nothing(), self._of_values.nothing())
+        newest_us = time_at(newest[0][0], len(first))
+        late = newest_us >= time_us
         singles: list[Single] = []
         if late:
             now = first + time_key(time_us)
@@ -116,7 +119,7 @@ class Series:
 
     def add(self, table: Table, prefix: bytes, view: View, key: str, event: Event) -> tuple[list[Row], list[KeyRange]]:
         """The rows to write, and those to forget, for an event at the time of the view."""
-        time_us, oldest_us = view.time_us, self.oldest_us(view)
+        time_us = view.time_us
         numbers, values = single_numbers(self._numbers, event), single_values(self._values, event)
         rows = [
             (self._single(prefix, time_us, key), encode([event.get(column) for column in self._columns])),
@@ -127,6 +130,9 @@ class Series:
                 prefix, time_us, [fold_values(self._values, tile, values) for tile in view.values.own]
             ),
         ]
+        if view.newest_us is None:
+            return rows, []
+        oldest_us = self.oldest_us(view)
         forgotten = [
             *self._of_numbers.outdated(prefix, view.numbers, oldest_us),
             *self._of_values.outdated(prefix, view.values, oldest_us),

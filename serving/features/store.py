@@ -134,6 +134,12 @@ class TableFeatureStore:
         """The inputs that it computes."""
         return self._spec
 
+    @property
+    def reach_us(self) -> int:
+        """How much older than the newest event another may be and still matter to one that comes, in microseconds."""
+        longest_s = max((f.window.length_s + f.window.hop_s for f in self._spec.features), default=0)
+        return longest_s * SECOND_US + self._lateness_us
+
     def observe(self, transaction: Mapping[str, Any]) -> Features:
         """See `FeatureStore`."""
         time_us, transaction_id = transaction["event_time"], transaction["transaction_id"]

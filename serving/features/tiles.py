@@ -86,6 +86,10 @@ class Tiling:
         )
         self._marks = [mark + bytes([number]) for number in range(len(self.levels))]
 
+    def nothing(self) -> Loaded:
+        """What the first transaction of a key sees."""
+        return Loaded([[] for _ in self._spans], [None for _ in self.levels])
+
     def load(
         self, table: Table, prefix: bytes, time_us: int, late: bool, adds: bool, singles: Sequence[tuple[int, Tile]]
     ) -> Loaded:
