@@ -50,4 +50,4 @@ lock: ## resolve setup.cfg and the overrides into the hashed lock (needs uv)
 
 clean: ## remove .venv, caches and builds
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find components infra pipelines registry schemas serving tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find components infra pipelines schemas serving tests -name __pycache__ -type d -prune -exec rm -rf {} +
