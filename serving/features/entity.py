@@ -67,9 +67,7 @@ class Entity:
             lateness_us,
         )
         self._labels = Series(_LABEL_MARKS, labels, [], [_LABEL_COLUMN], 0, hops_us, lateness_us) if labels else None
-        self._sighted = tuple(
-            sorted({str(f.column) for f in features if f.aggregate == "first_seen"}),
-        )
+        self._sighted = sorted({str(f.column) for f in features if f.aggregate == "first_seen"})
         self._readers = [self._reader(feature) for feature in features]
 
     def prefix(self, transaction: Event) -> bytes | None:

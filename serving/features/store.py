@@ -2,8 +2,10 @@
 
 The state of a key is bounded, whatever its traffic: the tiles of its windows (`tiles`), what came singly within the
 allowed lateness and a few events before (`series`), and one row for each value of the look-back that `first_seen` asks
-about.  What has run out is deleted when the key's next event opens a hop.  Beside the keys' state, the store keeps the
-answers of the allowed lateness, so that a transaction that comes twice gets the same answer twice.
+about.  With the declaration that ships and ten minutes of lateness there are, of numbers and of sets, at most 72 tiles
+of a minute, 171 of an hour and 33 of a day.  What has run out is deleted when the key's next event opens a hop.  Beside
+the keys' state, the store keeps the answers of the allowed lateness, so that a transaction that comes twice gets the
+same answer twice.
 """
 
 from __future__ import annotations

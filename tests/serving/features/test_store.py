@@ -149,6 +149,21 @@ def test_the_state_of_a_busy_key_stays_bounded() -> None:
     assert max(sizes[2 * 360 :]) - max(sizes[: 2 * 360]) < 20
 
 
+def test_a_key_keeps_as_many_tiles_as_its_windows_and_the_lateness_span() -> None:
+    memory = MemoryTable()
+    store = TableFeatureStore(memory, specify(COLUMN, tuple(f for f in FEATURES if f.key == "card")))
+    for minute in range(8 * 1_440 + 180):
+        # A sparse week, so that hours fill up, and then busy hours.
+        if minute % 60 == 59 or minute > 8 * 1_440:
+            store.observe(payment(minute, minute * MINUTE_US))
+    with memory.transaction():
+        keys = [key[17:-8] for key, _ in memory.scan(b"e", b"f") if key[17:18] in (b"n", b"v")]
+    kept = {mark: keys.count(mark) for mark in set(keys)}
+    assert {mark[:1] for mark in kept} == {b"n", b"v"}
+    assert max(kept[mark] for mark in kept if mark[1] == 0) <= 72
+    assert max(kept[mark] for mark in kept if mark[1] == 1) <= 171
+
+
 def test_a_key_forgets_what_has_left_its_windows() -> None:
     memory = MemoryTable()
     store = TableFeatureStore(memory, EVERYTHING)
