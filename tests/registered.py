@@ -64,12 +64,18 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         "--artifacts-destination",
         str(folder / "kept"),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder)
-    assert process.stdout is not None
-    lines = iter(process.stdout)
-    try:
-        yield next(line.split("running on ")[1].split()[0] for line in lines if "running on http" in line)
-    finally:
-        threading.Thread(target=lambda: list(lines), daemon=True).start()
-        process.terminate()
-        process.wait(30)
+    # Popen closes its end of the pipe when the block is left, and waits for the server.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder) as process:
+        assert process.stdout is not None
+        address = next(
+            (line.split("running on ")[1].split()[0] for line in process.stdout if "running on http" in line), None
+        )
+        # What the server goes on to say is read, or it would wait for a reader one day.
+        reader = threading.Thread(target=process.stdout.read)
+        reader.start()
+        try:
+            assert address is not None, "the server ended before it served"
+            yield address
+        finally:
+            process.terminate()
+            reader.join(60)
