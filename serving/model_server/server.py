@@ -100,7 +100,11 @@ class ModelServer:
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self) -> None:
-        """Takes no more requests, lets those in work end, and unloads everything."""
+        """Takes no more requests, lets those in work end, and unloads everything.
+
+        To a caller the server is then UNAVAILABLE; a request that was on the wire and reached no thread is CANCELLED by
+        gRPC, and may be sent again like the others.
+        """
         self._health.enter_graceful_shutdown()
         self._stop_listening(self._options.grace_s)
         self._versions.stop(self._options.grace_s)
