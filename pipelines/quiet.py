@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +21,7 @@ def quiet() -> Iterator[None]:
     # Without NVIDIA's driver TensorFlow logs its absence as an error, each time.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if Path("/proc/driver/nvidia").exists() else "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    _import_tensorflow()
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -28,3 +32,18 @@ def quiet() -> Iterator[None]:
         finally:
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
+
+
+def _import_tensorflow() -> None:
+    """Keeps back what its C++ remarks on standard error before it reads any setting; a failed import shows it."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as remarks, os.fdopen(os.dup(2), "wb") as terminal:
+        os.dup2(remarks.fileno(), 2)
+        try:
+            importlib.import_module("tensorflow")
+        except BaseException:
+            remarks.seek(0)
+            terminal.write(remarks.read())
+            raise
+        finally:
+            os.dup2(terminal.fileno(), 2)
