@@ -105,7 +105,13 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
         card_key_version=key.version if key else 0,
         card_key_fingerprint=key.fingerprint if key else "",
         code=code_digest(
-            "components.ingest", "components.steps.ingest", "schemas.keys", "schemas.sources", "schemas.tokens"
+            "components.ingest",
+            "components.steps.ingest",
+            "schemas.currency",
+            "schemas.keys",
+            "schemas.sources",
+            "schemas.tokens",
+            "schemas.transaction",
         ),
     ).with_id("ingest")
     with tfx.dsl.Cond(_passed(ingest)):
@@ -115,12 +121,17 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             splits=to_parameter(config.splits),
             label_delay_s=mapping.label_delay_s,
             code=code_digest(
-                "components.features", "components.examples", "components.splits", "components.steps.examples"
+                "components.features",
+                "components.examples",
+                "components.splits",
+                "components.steps.examples",
+                "schemas.features",
+                "schemas.transaction",
             ),
         ).with_id("examples")
         schema = curate_schema(
             feature_spec=examples.outputs["feature_spec"],
-            code=code_digest("components.schema", _packaged("fraud.pbtxt")),
+            code=code_digest("components.schema", "components.steps.validate", _packaged("fraud.pbtxt")),
         ).with_id("schema")
         statistics = tfx.components.StatisticsGen(
             examples=examples.outputs["examples"],
@@ -137,7 +148,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             source=run.source,
             mapping_digest=mapping.digest,
             sample_rows=config.expectation_sample_rows,
-            code=code_digest("components.expectations", _packaged("expectations")),
+            code=code_digest("components.expectations", "components.steps.validate", _packaged("expectations")),
         ).with_id("expectations")
         champion = tfx.dsl.Resolver(
             strategy_class=ChampionStrategy,
@@ -153,7 +164,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             statistics=statistics.outputs["statistics"],
             champion_statistics=champion.outputs["statistics"],
             thresholds=to_parameter(config.drift),
-            code=code_digest("components.drift"),
+            code=code_digest("components.drift", "components.steps.validate"),
         ).with_id("drift")
         gate = data_gate(
             anomalies=anomalies.outputs["anomalies"],
@@ -171,7 +182,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                 materialize=False,
                 disable_statistics=True,
                 disable_analyzer_cache=True,
-                custom_config={"code": code_digest("components.transform")},
+                custom_config={"code": code_digest("components.transform", "schemas.features")},
             ).with_id("transform")
             trainer = tfx.components.Trainer(
                 run_fn="components.steps.train.run_fn",
@@ -188,6 +199,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                         "components.trainer",
                         "components.devices",
                         "components.model",
+                        "components.examples",
                         "components.export",
                         "components.evidence",
                         "components.steps.train",
