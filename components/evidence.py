@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from schemas.errors import ArtifactError
+from schemas.thresholds import Thresholds
 
 FALSE_POSITIVE_RATES = (0.001, 0.005, 0.01, 0.05)
 CARDS_PER_DAY = 100
@@ -20,47 +21,6 @@ _LOG_LOSS_CLIP = float(np.finfo(np.float32).eps)
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """The scores from which a transaction is reviewed and from which it is blocked; never `block < review`.
-
-    Attributes:
-        review: a score of this or more is at least REVIEW; None where no threshold keeps to the budget.
-        block: a score of this or more is BLOCK; None where none reaches the precision.
-        alert_budget: the share of transactions that REVIEW and BLOCK together may take.
-        block_precision: the share of frauds that was asked for among what is blocked.
-        statements: why a threshold is None, in sentences.
-    """
-
-    review: float | None
-    block: float | None
-    alert_budget: float
-    block_precision: float
-    statements: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.block is not None and (self.review is None or self.block < self.review):
-            raise ValueError(f"BLOCK from {self.block!r} is below REVIEW from {self.review!r}; it is the stricter one")
-
-    def to_json(self) -> str:
-        """One JSON object with the fields as keys."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
-
-    @staticmethod
-    def from_json(text: str) -> Thresholds:
-        """Reads back `to_json`.
-
-        Raises:
-            ArtifactError: the text is not a set of thresholds.
-        """
-        try:
-            raw: dict[str, Any] = json.loads(text)
-            raw["statements"] = tuple(raw["statements"])
-            return Thresholds(**raw)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"not a set of thresholds: {error!r}; evaluate the model again") from error
 
 
 @dataclass(frozen=True)

@@ -12,28 +12,23 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.evidence import Thresholds
 from components.examples import pack
 from components.model import Shape, calibrate
 from components.transform import CATEGORICAL, NUMERIC
+from schemas.bundle import ASSETS_EXTRA, WARM_UP_FILE, Bundle
 from schemas.features import FeatureSpec
 
 if TYPE_CHECKING:
     from components.trainer import Trained
 
-FEATURE_SPEC_FILE = "feature_spec.json"
-THRESHOLDS_FILE = "thresholds.json"
-WARM_UP_FILE = "tf_serving_warmup_requests"
-ASSETS_EXTRA = "assets.extra"
 _WARM_UP_SIZES = (1, 8, 64)
 
 
 def export_saved_model(
     trained: Trained,
     shape: Shape,
-    spec: FeatureSpec,
+    bundle: Bundle,
     transform: tft.TFTransformOutput,
-    thresholds: Thresholds,
     warm_up: Mapping[str, np.ndarray],
     destination: Path,
 ) -> None:
@@ -46,9 +41,10 @@ def export_saved_model(
             specification in `assets.extra`; without text features `categorical` is `[batch, 0]`.
 
     Args:
-        thresholds: travel with the model in `assets.extra`; the two are switched together.
+        bundle: travels with the model in `assets.extra`; its specification fixes the model's inputs.
         warm_up: raw feature rows by name; the first of them become the warm-up requests.
     """
+    spec = bundle.spec
     model = calibrate(trained.network, trained.slope, trained.intercept)
     layer = transform.transform_features_layer()
     scored = [NUMERIC, CATEGORICAL] if shape.vocabularies else [NUMERIC]
@@ -96,11 +92,8 @@ def export_saved_model(
     )
     shutil.rmtree(destination, ignore_errors=True)
     archive.write_out(str(destination), verbose=False)
-    extra = destination / ASSETS_EXTRA
-    extra.mkdir()
-    (extra / THRESHOLDS_FILE).write_text(thresholds.to_json(), encoding="utf-8")
-    (extra / FEATURE_SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
-    _write_warm_up(extra / WARM_UP_FILE, warm_up, spec)
+    bundle.write(destination)
+    _write_warm_up(destination / ASSETS_EXTRA / WARM_UP_FILE, warm_up, spec)
 
 
 def _unpack(numeric: tf.Tensor, categorical: tf.Tensor, spec: FeatureSpec) -> dict[str, tf.Tensor]:

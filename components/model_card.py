@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from components.evidence import SplitEvidence, Thresholds
+from components.evidence import SplitEvidence
 from components.gate import Verdict
+from schemas.thresholds import Thresholds
 
 # MLflow keeps 5,000 characters of a description.
 MAX_LENGTH = 5_000

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from components.evidence import Thresholds
+from schemas.thresholds import Thresholds
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

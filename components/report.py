@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from components.drift import DriftReport, Measure
-from components.evidence import SplitEvidence, Thresholds
+from components.evidence import SplitEvidence
 from components.expectations import ExpectationReport, ExpectationResult
 from components.gate import Reason, Verdict
 from schemas.errors import ArtifactError
 from schemas.features import FEATURES, ROW_INPUTS, Feature, RowInput
+from schemas.thresholds import Thresholds
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _TEMPLATE = "report.html.j2"

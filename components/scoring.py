@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.examples import pack, read_batches
-from components.export import ASSETS_EXTRA, FEATURE_SPEC_FILE
+from schemas.bundle import ASSETS_EXTRA, FEATURE_SPEC_FILE
 from schemas.errors import ArtifactError
 from schemas.features import FeatureSpec
 

@@ -18,6 +18,8 @@ from components.evidence import choose_thresholds
 from components.export import export_saved_model
 from components.model import Shape, build_network, fit_platt, network_inputs, positive_weight
 from components.transform import CATEGORICAL, NUMERIC, vocabulary_name
+from schemas import reasons
+from schemas.bundle import Bundle
 from schemas.errors import ConfigurationError, LogError
 from schemas.features import FeatureSpec
 
@@ -274,10 +276,14 @@ def train_and_export(
     transform: tft.TFTransformOutput,
     config: TrainingConfig,
     threshold_config: ThresholdConfig,
+    rules_digest: str,
     destination: Path,
     log_dir: Path,
 ) -> Trained:
-    """Trains on the splits below `examples_root` and writes the SavedModel, with its thresholds, to `destination`.
+    """Trains on the splits below `examples_root` and writes the SavedModel, with its bundle, to `destination`.
+
+    Args:
+        rules_digest: of the rule set beside which the model is to decide; part of its bundle.
 
     Raises:
         LogError: as `fit`.
@@ -295,5 +301,6 @@ def train_and_export(
         threshold_config.block_precision,
     )
     warm_up, _ = next(examples.read_batches(examples_root, "validation", spec))
-    export_saved_model(trained, shape, spec, transform, thresholds, warm_up, destination)
+    bundle = Bundle(spec, thresholds, rules_digest, reasons.VERSION)
+    export_saved_model(trained, shape, bundle, transform, warm_up, destination)
     return trained

@@ -19,7 +19,12 @@ from schemas.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything about a run that is a choice and not a fact of the log."""
+    """Everything about a run that is a choice and not a fact of the log.
+
+    Attributes:
+        expectation_sample_rows: rows of which the expectations are checked.
+        rules: the rule set beside which the model is to decide; None stands for the one that ships.
+    """
 
     splits: SplitConfig = field(default_factory=SplitConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -27,6 +32,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     drift: DriftThresholds = field(default_factory=DriftThresholds)
     expectation_sample_rows: int = SAMPLE_ROWS
+    rules: Path | None = None
 
     def __post_init__(self) -> None:
         if self.expectation_sample_rows < 1:

@@ -14,9 +14,8 @@ from typing import Any, Literal
 from components import report
 from components.devices import use_logical_cpus
 from components.evaluation import refusal_reasons
-from components.evidence import SplitEvidence, Thresholds
+from components.evidence import SplitEvidence
 from components.examples import COUNTS_FILE
-from components.export import THRESHOLDS_FILE
 from components.gate import Reason, Verdict, anomaly_reasons, decide
 from components.steps.artifacts import DriftResult, ExpectationResult, FeatureSpecification, Transactions
 from components.steps.evidence import SPLITS
@@ -24,8 +23,10 @@ from components.steps.validate import read_anomalies
 from components.steps.verdicts import read_verdict
 from pipelines.runner import Step, run_locally
 from pipelines.training import TrainingRun, build_pipeline
+from schemas.bundle import THRESHOLDS_FILE
 from schemas.digests import directory_digest
 from schemas.features import FeatureSpec
+from schemas.thresholds import Thresholds
 
 
 @dataclass(frozen=True)

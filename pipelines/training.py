@@ -28,6 +28,7 @@ from schemas.errors import ConfigurationError
 from schemas.features import specify
 from schemas.sources import SourceMapping
 from schemas.versions import MODEL_NAME
+from serving import rules
 
 # Beam's newer default runner starts another process and copies every batch to it.
 BEAM_ARGUMENTS = ("--direct_running_mode=in_memory",)
@@ -195,12 +196,14 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                     "spec": spec.to_json(),
                     "training": to_parameter(config.training),
                     "thresholds": to_parameter(config.thresholds),
+                    "rules_digest": rules.load(config.rules).digest,
                     "code": code_digest(
                         "components.trainer",
                         "components.devices",
                         "components.model",
                         "components.examples",
                         "components.export",
+                        "schemas.bundle",
                         "components.evidence",
                         "components.steps.train",
                     ),

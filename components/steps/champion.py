@@ -9,9 +9,9 @@ from tfx.types import standard_artifacts
 from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
-from components.export import ASSETS_EXTRA, FEATURE_SPEC_FILE
 from components.registry.client import connect
 from components.registry.versions import champion, show_version
+from schemas.bundle import ASSETS_EXTRA, FEATURE_SPEC_FILE
 from schemas.digests import directory_digest, file_digest
 from schemas.versions import Version
 

@@ -9,12 +9,13 @@ from tfx.utils import path_utils
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
 
 from components import plots
-from components.evidence import Thresholds, measure
+from components.evidence import measure
 from components.examples import read_rows
-from components.export import ASSETS_EXTRA, THRESHOLDS_FILE
 from components.scoring import score_split
 from components.steps.artifacts import ModelEvidence, path_of
 from components.steps.train import HISTORY_FILE
+from schemas.bundle import ASSETS_EXTRA, THRESHOLDS_FILE
+from schemas.thresholds import Thresholds
 from schemas.transaction import DAY_S, SECOND_US
 
 SPLITS = ("validation", "test")

@@ -21,9 +21,8 @@ from tfx.types.standard_artifacts import (
 from tfx.utils import path_utils
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
 
-from components.evidence import SplitEvidence, Thresholds
+from components.evidence import SplitEvidence
 from components.examples import COUNTS_FILE
-from components.export import THRESHOLDS_FILE
 from components.model_card import describe
 from components.registry.client import connect
 from components.registry.registration import Registration, read_signature, register
@@ -32,7 +31,9 @@ from components.steps.artifacts import DriftResult, ExpectationResult, GateVerdi
 from components.steps.evidence import SPLITS
 from components.steps.train import HISTORY_FILE
 from components.steps.verdicts import read_verdict
+from schemas.bundle import THRESHOLDS_FILE
 from schemas.digests import directory_digest
+from schemas.thresholds import Thresholds
 
 
 @component

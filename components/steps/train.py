@@ -14,7 +14,8 @@ HISTORY_FILE = "history.json"
 
 
 def run_fn(arguments: FnArgs) -> None:
-    """Trains as `custom_config` says: `spec`, `training` and `thresholds`, each the JSON of its dataclass."""
+    """Trains as `custom_config` says: `spec`, `training` and `thresholds`, each the JSON of its dataclass, and
+    `rules_digest`."""
     config = arguments.custom_config
     # TFX hands over file patterns, <examples>/Split-train/*; the rows beside the splits are needed too.
     examples_root = Path(arguments.train_files[0]).parent.parent
@@ -25,6 +26,7 @@ def run_fn(arguments: FnArgs) -> None:
         tft.TFTransformOutput(arguments.transform_output),
         from_parameter(TrainingConfig, config["training"]),
         from_parameter(ThresholdConfig, config["thresholds"]),
+        config["rules_digest"],
         Path(arguments.serving_model_dir),
         run_folder,
     )

@@ -10,18 +10,13 @@ from pathlib import Path
 
 from schemas.errors import ArtifactError
 from serving.features.table import KeyRange, Row
+from serving.sqlite import connect
 
-_BUSY_S = 10.0
-# Pages of the log between two checkpoints.  A checkpoint waits for the disk, and whoever commits last pays for it: the
-# default of 1,000 would make that one transaction in a hundred.
-_CHECKPOINT_PAGES = 16_000
+_SCHEMA = "CREATE TABLE IF NOT EXISTS state (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID, STRICT;"
 
 
 class SqliteTable:
-    """A write-ahead-logged file.
-
-    A transaction that has ended survives the death of any process; after a loss of power the file is whole and may
-    lack the latest transactions, because a commit does not wait for the disk.
+    """A file, with the durability that `serving.sqlite` gives it.
 
     Raises:
         ArtifactError: the path cannot be opened as such a file.
@@ -32,12 +27,7 @@ class SqliteTable:
         # One connection for all threads of the process, which take turns.
         self._lock = threading.Lock()
         try:
-            self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-            for setting in ("journal_mode = WAL", "synchronous = NORMAL", f"wal_autocheckpoint = {_CHECKPOINT_PAGES}"):
-                self._db.execute(f"PRAGMA {setting}")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS state (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID, STRICT"
-            )
+            self._db = connect(path, _SCHEMA)
         except sqlite3.Error as error:
             raise ArtifactError(
                 f"{path} cannot be opened as a feature store ({error}); name a file of one, or a new one"

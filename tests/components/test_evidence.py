@@ -14,13 +14,13 @@ from sklearn import metrics as sklearn_metrics
 
 from components.evidence import (
     SplitEvidence,
-    Thresholds,
     card_precision,
     choose_thresholds,
     expected_calibration_error,
     measure,
 )
 from schemas.errors import ArtifactError
+from schemas.thresholds import Thresholds
 
 # Ten transactions of four cards on two days, scored so that one fraud hides below three genuine payments.
 LABELS = [0, 0, 1, 0, 1, 0, 0, 1, 0, 0]

@@ -12,12 +12,12 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from components.evidence import Thresholds
 from components.examples import pack
-from components.export import ASSETS_EXTRA, THRESHOLDS_FILE, WARM_UP_FILE
 from components.scoring import read_spec, score_split
+from schemas import reasons
+from schemas.bundle import ASSETS_EXTRA, WARM_UP_FILE, Bundle
 from schemas.errors import ArtifactError
-from tests.components.tiny import Model, as_example, read_split, with_odd_rows
+from tests.components.tiny import RULES_DIGEST, Model, as_example, read_split, with_odd_rows
 
 SIGNATURES = ("serving_default", "score", "score_packed")
 
@@ -131,10 +131,14 @@ def test_a_packed_request_with_another_number_of_columns_is_refused(by_tf1, by_t
             score("score_packed", {**packed, name: packed[name][:, columns]})
 
 
-def test_the_specification_and_the_thresholds_travel_with_the_model(tiny_model):
+def test_the_bundle_travels_with_the_model(tiny_model):
     assert read_spec(tiny_model.saved_model) == tiny_model.examples.spec
-    thresholds = Thresholds.from_json((tiny_model.saved_model / ASSETS_EXTRA / THRESHOLDS_FILE).read_text())
+    bundle = Bundle.read(tiny_model.saved_model)
     found, _ = score_split(tiny_model.saved_model, tiny_model.examples.root, "validation")
+    thresholds = bundle.thresholds
+    assert bundle.spec == tiny_model.examples.spec
+    assert (bundle.rules_digest, bundle.reason_vocabulary) == (RULES_DIGEST, reasons.VERSION)
+    assert Bundle.from_json(bundle.to_json()) == bundle
     assert thresholds.review is not None
     assert 0 < (found >= thresholds.review).mean() <= thresholds.alert_budget
 

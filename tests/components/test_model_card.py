@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from components.evidence import Thresholds, measure
+from components.evidence import measure
 from components.gate import Reason, decide
 from components.model_card import MAX_LENGTH, describe
+from schemas.thresholds import Thresholds
 
 AT = Thresholds(review=0.5, block=0.8, alert_budget=0.005, block_precision=0.8)
 TEST = measure("test", [0, 0, 1, 1], [0.1, 0.6, 0.55, 0.9], [100, 200, 300, 700], [1, 2, 3, 4], [0, 0, 0, 0], AT)

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from components import plots
-from components.evidence import Thresholds
+from schemas.thresholds import Thresholds
 
 NAMES = {"precision_recall", "roc", "reliability", "score_distribution", "confusion"}
 AT = Thresholds(review=0.4, block=0.8, alert_budget=0.5, block_precision=0.5)

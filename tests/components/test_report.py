@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from components.drift import DriftReport, Measure
-from components.evidence import Thresholds, measure
+from components.evidence import measure
 from components.expectations import ExpectationReport, ExpectationResult
 from components.gate import Reason, decide
 from components.report import (
@@ -27,6 +27,7 @@ from components.report import (
 )
 from schemas.errors import ArtifactError
 from schemas.features import specify
+from schemas.thresholds import Thresholds
 from schemas.transaction import REQUIRED
 
 AT = Thresholds(review=0.5, block=0.8, alert_budget=0.005, block_precision=0.8)

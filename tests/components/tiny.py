@@ -97,6 +97,9 @@ def analyze(examples: ExampleSet, folder: Path) -> None:
         _ = graph | tft_beam.WriteTransformFn(str(folder))
 
 
+RULES_DIGEST = "of the rules beside which the tiny model decides"
+
+
 def train(examples: ExampleSet, transform_graph: Path, folder: Path) -> Model:
     """Trains a small network for three epochs and exports it."""
     import tensorflow_transform as tft
@@ -113,6 +116,7 @@ def train(examples: ExampleSet, transform_graph: Path, folder: Path) -> Model:
         tft.TFTransformOutput(str(transform_graph)),
         config,
         ThresholdConfig(),
+        RULES_DIGEST,
         folder / "saved_model",
         folder / "logs",
     )

@@ -22,6 +22,7 @@ from components.trainer import ThresholdConfig, TrainingConfig, batches, fit, tr
 from schemas import sources
 from schemas.errors import ConfigurationError
 from schemas.features import specify
+from tests.components import tiny
 
 SHAPE = Shape(3, (4,))
 
@@ -75,6 +76,7 @@ def main(examples: str, transform_graph: str, destination: str) -> dict[str, Any
         tft.TFTransformOutput(transform_graph),
         settings,
         ThresholdConfig(),
+        tiny.RULES_DIGEST,
         Path(destination) / "saved_model",
         Path(destination) / "logs",
     )

@@ -12,9 +12,9 @@ from mlflow import MlflowClient
 from tfx.types.standard_artifacts import ExampleStatistics, Model
 from tfx.utils import path_utils
 
-from components.export import ASSETS_EXTRA, FEATURE_SPEC_FILE
 from components.registry.client import connect
 from components.steps.champion import ChampionStrategy
+from schemas.bundle import ASSETS_EXTRA, FEATURE_SPEC_FILE
 from schemas.digests import directory_digest
 from schemas.features import FeatureSpec, specify
 from schemas.transaction import REQUIRED

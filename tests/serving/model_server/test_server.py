@@ -103,9 +103,9 @@ def real(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model as version 1, and as version 2 with another intercept, so that it scores otherwise."""
     import tensorflow_transform as tft
 
-    from components.evidence import Thresholds
-    from components.export import THRESHOLDS_FILE, export_saved_model
+    from components.export import export_saved_model
     from components.trainer import network_shape, transform_split
+    from schemas.bundle import Bundle
     from tests.components.tiny import read_split
 
     base = tmp_path_factory.mktemp("real")
@@ -117,9 +117,8 @@ def real(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     export_saved_model(
         dataclasses.replace(tiny_model.trained, intercept=tiny_model.trained.intercept + 1),
         network_shape(inputs, examples.spec, transform),
-        examples.spec,
+        Bundle.read(base / "1"),
         transform,
-        Thresholds.from_json((base / "1" / "assets.extra" / THRESHOLDS_FILE).read_text(encoding="utf-8")),
         rows,
         base / "2",
     )

@@ -1,0 +1,50 @@
+"""The operating points of a model: from which score on a transaction is reviewed, and from which it is blocked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from schemas.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The scores from which a transaction is reviewed and from which it is blocked; never `block < review`.
+
+    Attributes:
+        review: a score of this or more is at least REVIEW; None where no threshold keeps to the budget.
+        block: a score of this or more is BLOCK; None where none reaches the precision.
+        alert_budget: the share of transactions that REVIEW and BLOCK together may take.
+        block_precision: the share of frauds that was asked for among what is blocked.
+        statements: why a threshold is None, in sentences.
+    """
+
+    review: float | None
+    block: float | None
+    alert_budget: float
+    block_precision: float
+    statements: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.block is not None and (self.review is None or self.block < self.review):
+            raise ValueError(f"BLOCK from {self.block!r} is below REVIEW from {self.review!r}; it is the stricter one")
+
+    def to_json(self) -> str:
+        """One JSON object with the fields as keys."""
+        return json.dumps(asdict(self), indent=2, allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> Thresholds:
+        """Reads back `to_json`.
+
+        Raises:
+            ArtifactError: the text is not a set of thresholds.
+        """
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            raw["statements"] = tuple(raw["statements"])
+            return Thresholds(**raw)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"not a set of thresholds: {error!r}; evaluate the model again") from error

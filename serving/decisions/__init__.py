@@ -1,0 +1,1 @@
+"""The decision log: what was decided, by whom, and what came of it."""

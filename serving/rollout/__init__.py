@@ -1,0 +1,1 @@
+"""The rollout: which version decides for which cards, and who moves that on."""

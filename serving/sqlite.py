@@ -1,0 +1,47 @@
+"""How SQLite files are opened: write-ahead logged, shared by the threads and processes of one machine."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+BUSY_S = 10.0
+_RETRY_S = 0.01
+_HELD = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_PRIMARY = 0xFF  # of an extended result code, the bits that say which error it is a kind of
+# Pages of the log between two checkpoints.  A checkpoint waits for the disk, and whoever commits last pays for it: the
+# default of 1,000 would make that one transaction in a hundred.
+_CHECKPOINT_PAGES = 16_000
+
+
+def connect(path: Path, schema: str) -> sqlite3.Connection:
+    """A connection in autocommit mode that any thread may use, one at a time; the file is made if it is not there.
+
+    A transaction that has ended survives the death of any process; after a loss of power the file is whole and may
+    lack the latest transactions, because a commit does not wait for the disk.
+
+    Args:
+        schema: statements that make what is not there yet; they must be harmless when it is.
+
+    Raises:
+        sqlite3.Error: the path cannot be opened as such a file.
+    """
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            # Turning a new file's log on is refused at once while another process does the same: SQLite's own waiting
+            # does not cover it.
+            for setting in ("journal_mode = WAL", "synchronous = NORMAL", f"wal_autocheckpoint = {_CHECKPOINT_PAGES}"):
+                db.execute(f"PRAGMA {setting}")
+            db.executescript(schema)
+            return db
+        except sqlite3.OperationalError as error:
+            db.close()
+            if error.sqlite_errorcode & _PRIMARY not in _HELD or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_S)
+        except BaseException:
+            db.close()
+            raise
