@@ -65,6 +65,36 @@ class Workspace:
         """The file of the embedded feature store of one source's transactions."""
         return self.root / "features" / f"{source}.sqlite"
 
+    @property
+    def served_models(self) -> Path:
+        """Where the model server finds versions, as `<model>/<version>/`."""
+        return self.root / "serving" / "models"
+
+    @property
+    def models_config(self) -> Path:
+        """The ModelServerConfig, in text form, that a restarted model server starts from."""
+        return self.served_models / "models.config"
+
+    @property
+    def rollout(self) -> Path:
+        """The SQLite file of the rollout's state, history and routing; its folder is made."""
+        return self._online("rollout.sqlite")
+
+    @property
+    def decisions(self) -> Path:
+        """The SQLite file of the decision log; its folder is made."""
+        return self._online("decisions.sqlite")
+
+    @property
+    def stack(self) -> Path:
+        """Where the supervised processes of `fraudops up` have their configuration and logs."""
+        return self.root / "stack"
+
+    def _online(self, name: str) -> Path:
+        folder = self.root / "serving"
+        folder.mkdir(exist_ok=True)
+        return folder / name
+
     def pipeline_root(self, pipeline: str) -> Path:
         """Where the artifacts of one pipeline lie."""
         return self.root / "pipelines" / pipeline

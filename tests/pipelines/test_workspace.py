@@ -136,3 +136,11 @@ def test_a_run_that_fails_lets_go_of_the_workspace(tmp_path):
         raise RuntimeError
     with workspace.exclusive():
         pass
+
+
+def test_the_online_files_can_be_written_at_once(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path / "here")
+    for file in (workspace.rollout, workspace.decisions):
+        file.touch()
+        assert file.is_relative_to(workspace.root)
+    assert workspace.models_config.parent == workspace.served_models
