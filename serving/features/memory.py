@@ -11,21 +11,27 @@ from serving.features.table import KeyRange, Row
 
 
 class MemoryTable:
-    """A sorted list of keys beside a dictionary.
-
-    A write happens in one step at the end of its transaction, which is all that atomicity asks for here.
-    """
+    """A sorted list of keys beside a dictionary."""
 
     def __init__(self) -> None:
         self._keys: list[bytes] = []
         self._values: dict[bytes, bytes] = {}
         self._lock = threading.Lock()
+        # What the transaction has replaced, in order; None where there was nothing.
+        self._before: list[tuple[bytes, bytes | None]] = []
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Holds the table for one thread."""
         with self._lock:
-            yield
+            try:
+                yield
+            except BaseException:
+                for key, value in reversed(self._before):
+                    self._put(key, value)
+                raise
+            finally:
+                self._before.clear()
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None without one."""
@@ -43,14 +49,23 @@ class MemoryTable:
     def write(self, rows: Iterable[Row], deleted: Iterable[KeyRange]) -> None:
         """Deletes ranges, then puts rows in the place of those with their keys."""
         for begin, end in deleted:
-            gone = slice(bisect_left(self._keys, begin), bisect_left(self._keys, end))
-            for key in self._keys[gone]:
-                del self._values[key]
-            del self._keys[gone]
+            for key, _ in self.scan(begin, end):
+                self._replace(key, None)
         for key, value in rows:
-            if key not in self._values:
-                insort(self._keys, key)
-            self._values[key] = value
+            self._replace(key, value)
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _replace(self, key: bytes, value: bytes | None) -> None:
+        self._before.append((key, self._values.get(key)))
+        self._put(key, value)
+
+    def _put(self, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            if self._values.pop(key, None) is not None:
+                del self._keys[bisect_left(self._keys, key)]
+        else:
+            if key not in self._values:
+                insort(self._keys, key)
+            self._values[key] = value

@@ -54,8 +54,13 @@ class Features:
 
     def numeric(self) -> NDArray[np.float32]:
         """The row of `score_packed`, float32 `[F]`: what is too large becomes the largest finite number."""
-        row: NDArray[np.float32] = np.clip(np.array(self.numbers), -_LARGEST, _LARGEST).astype(np.float32)
-        return row
+        return to_float32(np.array(self.numbers))
+
+
+def to_float32(numbers: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The cast at the door of the model: what is too large becomes the largest finite number, and NaN stays."""
+    cast: NDArray[np.float32] = np.clip(numbers, -_LARGEST, _LARGEST).astype(np.float32)
+    return cast
 
 
 class FeatureStore(Protocol):
@@ -72,6 +77,9 @@ class FeatureStore(Protocol):
             transaction: canonical columns, `event_time` in microseconds; what is absent is missing.  Times are the
                 caller's to check: an event of the far future makes all others of its keys late.
         """
+
+    def observe_all(self, transactions: Sequence[Mapping[str, Any]]) -> list[Features]:
+        """What `observe` gives for one after another, as one step: all of them become part of the store, or none."""
 
     def label(self, transaction: Mapping[str, Any], is_fraud: bool, label_time: int) -> None:
         """Adds the label of a transaction, of which only the id and the keys matter.
@@ -144,35 +152,13 @@ class TableFeatureStore:
 
     def observe(self, transaction: Mapping[str, Any]) -> Features:
         """See `FeatureStore`."""
-        time_us, transaction_id = transaction["event_time"], transaction["transaction_id"]
-        now = {
-            **transaction,
-            "second_of_day": second_of_day(time_us),
-            "second_of_week": second_of_week(time_us),
-        }
-        table = self._table
-        with table.transaction():
-            answer_key = _ANSWER + transaction_id.encode()
-            if (answer := table.get(answer_key)) is not None:
-                return self._unpack(answer)
-            values: list[Value] = [_row_input(row_input, now) for row_input in self._spec.row_inputs]
-            rows: list[Row] = []
-            forgotten: list[KeyRange] = []
-            for kind in self._entities:
-                prefix = kind.prefix(now)
-                if prefix is None:
-                    values += kind.missing()
-                else:
-                    sight = kind.look(table, prefix, now, time_us)
-                    values += kind.values(sight)
-                    written, outdated = kind.add(table, prefix, sight, transaction_id)
-                    rows += written
-                    forgotten += outdated
-            features = Features(_flat(values, self._numeric), _flat(values, self._categorical))
-            rows += [(answer_key, _pack(features)), (_EXPIRY + time_key(time_us) + transaction_id.encode(), b"")]
-            forgotten += self._expired(time_us)
-            table.write(rows, forgotten)
-        return features
+        with self._table.transaction():
+            return self._observe(transaction)
+
+    def observe_all(self, transactions: Sequence[Mapping[str, Any]]) -> list[Features]:
+        """See `FeatureStore`."""
+        with self._table.transaction():
+            return [self._observe(transaction) for transaction in transactions]
 
     def label(self, transaction: Mapping[str, Any], is_fraud: bool, label_time: int) -> None:
         """See `FeatureStore`.  A label that comes twice within the allowed lateness counts once."""
@@ -191,6 +177,37 @@ class TableFeatureStore:
     def close(self) -> None:
         """Closes the table."""
         self._table.close()
+
+    def _observe(self, transaction: Mapping[str, Any]) -> Features:
+        """Within a transaction of the table."""
+        time_us, transaction_id = transaction["event_time"], transaction["transaction_id"]
+        now = {
+            **transaction,
+            "second_of_day": second_of_day(time_us),
+            "second_of_week": second_of_week(time_us),
+        }
+        table = self._table
+        answer_key = _ANSWER + transaction_id.encode()
+        if (answer := table.get(answer_key)) is not None:
+            return self._unpack(answer)
+        values: list[Value] = [_row_input(row_input, now) for row_input in self._spec.row_inputs]
+        rows: list[Row] = []
+        forgotten: list[KeyRange] = []
+        for kind in self._entities:
+            prefix = kind.prefix(now)
+            if prefix is None:
+                values += kind.missing()
+            else:
+                sight = kind.look(table, prefix, now, time_us)
+                values += kind.values(sight)
+                written, outdated = kind.add(table, prefix, sight, transaction_id)
+                rows += written
+                forgotten += outdated
+        features = Features(_flat(values, self._numeric), _flat(values, self._categorical))
+        rows += [(answer_key, _pack(features)), (_EXPIRY + time_key(time_us) + transaction_id.encode(), b"")]
+        forgotten += self._expired(time_us)
+        table.write(rows, forgotten)
+        return features
 
     def _check_header(self) -> None:
         """Notes what the state is of, or compares with what was noted."""

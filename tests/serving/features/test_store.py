@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from schemas.errors import ArtifactError, ConfigurationError
 from schemas.features import DAY, FEATURES, HOUR, LOOK_BACK, MONTH, WEEK, Feature, FeatureSpec, specify
 from schemas.transaction import COLUMN
-from serving.features import MemoryTable, TableFeatureStore
+from serving.features import MemoryTable, SqliteTable, TableFeatureStore
 from tests import oracle
 from tests.components.features.logs import DAY_US, SECOND_US, log, logs
 from tests.components.features.test_engine import EVERYTHING, UNUSUAL, assert_equal
@@ -190,6 +190,31 @@ def test_answers_are_forgotten_when_they_have_run_out() -> None:
         store.observe(payment(number, number * 30 * SECOND_US))
         sizes.append(rows_of(memory))
     assert max(sizes) == sizes[-1] == sizes[10]
+
+
+@settings(max_examples=30)
+@given(logs(), st.integers(1, 7))
+def test_transactions_observed_together_get_what_they_get_one_by_one(transactions: pa.Table, size: int) -> None:
+    arriving = events(in_order(transactions))
+    arriving += arriving[:3]  # what comes twice gets the same answer in a batch, too
+    together, alone = TableFeatureStore.in_memory(EVERYTHING), TableFeatureStore.in_memory(EVERYTHING)
+    batches = [arriving[begin : begin + size] for begin in range(0, len(arriving), size)]
+    found = [features for batch in batches for features in together.observe_all(batch)]
+    assert repr(found) == repr([alone.observe(transaction) for transaction in arriving])  # NaN equals itself there
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_transactions_observed_together_are_in_the_store_or_none_is(kind: str, tmp_path: Path) -> None:
+    table = MemoryTable() if kind == "memory" else SqliteTable(tmp_path / "store.sqlite")
+    store = TableFeatureStore(table, EVERYTHING)
+    store.observe(payment(0, 0, device_id="d"))
+    with table.transaction():
+        before = table.scan(b"", b"\xff")
+    with pytest.raises(KeyError):
+        store.observe_all([payment(1, SECOND_US, device_id="d"), {"transaction_id": "t2"}])
+    with table.transaction():
+        assert table.scan(b"", b"\xff") == before
+    store.close()
 
 
 def test_a_file_with_the_state_of_other_features_is_refused(tmp_path: Path) -> None:
