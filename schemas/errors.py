@@ -10,6 +10,9 @@
     |   `-- DigestMismatchError   the bytes on disk are not those that were recorded
     |-- RegistryError             the model registry refuses, or does not hold, what was asked for
     |-- ApprovalError             an approval, rejection or revocation is against the rules
+    |-- RefusedTransaction        a transaction at the gateway's door cannot be decided as it is
+    |-- ModelServerError          a model server cannot be reached, or refuses what it is told to serve
+    |-- ScoringError              a call of the scoring API failed
     `-- BenchmarkError            the sides of a benchmark computed different things
 
 A failed gate is not an error: it is a verdict with reasons.  A bad row is not an error either: it goes to the dead
@@ -55,6 +58,36 @@ class RegistryError(FraudOpsError):
 
 class ApprovalError(FraudOpsError):
     """An approval, rejection or revocation is against the rules."""
+
+
+class RefusedTransaction(FraudOpsError):
+    """A transaction at the gateway's door cannot be decided as it is.
+
+    Attributes:
+        field: of the scoring API's Transaction, the one that is wrong.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class ModelServerError(FraudOpsError):
+    """A model server cannot be reached, or refuses what it is told to serve."""
+
+
+class ScoringError(FraudOpsError):
+    """A call of the scoring API failed.
+
+    Attributes:
+        code: name of the gRPC status, such as `DEADLINE_EXCEEDED`.
+        field: the field that is wrong, where the gateway names one; else empty.
+    """
+
+    def __init__(self, message: str, code: str, field: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.field = field
 
 
 class BenchmarkError(FraudOpsError):
