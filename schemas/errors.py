@@ -10,6 +10,8 @@
     |   `-- DigestMismatchError   the bytes on disk are not those that were recorded
     |-- RegistryError             the model registry refuses, or does not hold, what was asked for
     |-- ApprovalError             an approval, rejection or revocation is against the rules
+    |-- OutcomeReportError        a reported outcome contradicts what is known of its transaction
+    |   `-- UnknownTransactionError   nobody decided on the transaction
     |-- RefusedTransaction        a transaction at the gateway's door cannot be decided as it is
     |-- ModelServerError          a model server cannot be reached, or refuses what it is told to serve
     |-- ScoringError              a call of the scoring API failed
@@ -88,6 +90,14 @@ class ScoringError(FraudOpsError):
         super().__init__(message)
         self.code = code
         self.field = field
+
+
+class OutcomeReportError(FraudOpsError):
+    """A reported outcome contradicts what is known of its transaction."""
+
+
+class UnknownTransactionError(OutcomeReportError):
+    """A report is about a transaction that nobody decided on."""
 
 
 class BenchmarkError(FraudOpsError):
