@@ -110,6 +110,8 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             "components.steps.ingest",
             "schemas.currency",
             "schemas.keys",
+            "schemas.masking",
+            "schemas.money",
             "schemas.sources",
             "schemas.tokens",
             "schemas.transaction",

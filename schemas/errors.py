@@ -15,6 +15,7 @@
     |-- RefusedTransaction        a transaction at the gateway's door cannot be decided as it is
     |-- ModelServerError          a model server cannot be reached, or refuses what it is told to serve
     |-- ScoringError              a call of the scoring API failed
+    |-- StackError                the processes of a stack cannot be started, or do not end
     `-- BenchmarkError            the sides of a benchmark computed different things
 
 A failed gate is not an error: it is a verdict with reasons.  A bad row is not an error either: it goes to the dead
@@ -98,6 +99,10 @@ class OutcomeReportError(FraudOpsError):
 
 class UnknownTransactionError(OutcomeReportError):
     """A report is about a transaction that nobody decided on."""
+
+
+class StackError(FraudOpsError):
+    """The processes of a stack cannot be started, or do not end."""
 
 
 class BenchmarkError(FraudOpsError):

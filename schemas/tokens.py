@@ -11,6 +11,10 @@ from pathlib import Path
 from schemas.errors import ConfigurationError
 from schemas.keys import MIN_KEY_BYTES, fingerprint, read_secret
 
+# Text that can be a card number: 8 to 19 digits (ISO/IEC 7812-1), grouped by spaces and hyphens or not.  Written for
+# Python's engine with re.ASCII and for RE2 alike.
+CARD_NUMBER = r"^(?:[ -]*\d){8,19}[ -]*$"
+
 _GROUPING = str.maketrans("", "", " -")
 
 

@@ -13,6 +13,11 @@ WEEK_S = 7 * DAY_S
 # 1970-01-01 was a Thursday; three days later in the week than the Monday from which seconds of the week count.
 _EPOCH_SECOND_OF_WEEK = 3 * DAY_S
 
+# Transactions are of the years 1970 to 2100; UTC microseconds.
+END_US = 4_133_980_800 * SECOND_US
+# WGS84: how far from 0 a place can lie.
+DEGREES = {"latitude": 90.0, "longitude": 180.0}
+
 Micros = TypeVar("Micros")
 
 

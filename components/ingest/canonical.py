@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from components.ingest import money, parse
 from components.ingest.readers import Chunk
 from schemas.sources import SourceMapping
-from schemas.tokens import CardKey, card_token
-from schemas.transaction import COLUMN, COLUMNS, SECOND_US
+from schemas.tokens import CARD_NUMBER, CardKey, card_token
+from schemas.transaction import COLUMN, COLUMNS, DEGREES, SECOND_US
 
 ARROW_TYPES = {
     "string": pa.string(),
@@ -22,9 +22,6 @@ ARROW_TYPES = {
     "timestamp_us": pa.timestamp("us", "UTC"),
     "bool": pa.bool_(),
 }
-# The length of a card number, spaces and hyphens apart (ISO/IEC 7812-1).
-_CARD_NUMBER = r"^(?:[ -]*\d){8,19}[ -]*$"
-_DEGREES = {"latitude": 90.0, "longitude": 180.0}
 
 Tokenise = Callable[[pa.Array], pa.Array]
 
@@ -86,7 +83,7 @@ def canonicalise(chunk: Chunk, mapping: SourceMapping, tokenise: Tokenise | None
         else:
             fields[name] = _text(name, chunk, mapping, rows)
     if tokenise:
-        rows.fail("bad_type_card_id", ~_matches(fields["card_id"], _CARD_NUMBER))
+        rows.fail("bad_type_card_id", ~_matches(fields["card_id"], CARD_NUMBER))
         fields["card_id"] = tokenise(pc.if_else(pa.array(rows.good), fields["card_id"], None))
 
     amounts = parse.numbers(chunk.columns[columns["amount"]])
@@ -105,7 +102,7 @@ def canonicalise(chunk: Chunk, mapping: SourceMapping, tokenise: Tokenise | None
 
     schema = canonical_schema(mapping)
     for name in schema.names:
-        if name in _DEGREES:
+        if name in DEGREES:
             fields[name] = _degrees(name, chunk, mapping, rows)
         elif name not in fields and COLUMN[name].type == "string":
             fields[name] = _text(name, chunk, mapping, rows)
@@ -149,7 +146,7 @@ def _text(name: str, chunk: Chunk, mapping: SourceMapping, rows: _Rows) -> pa.Ar
 def _degrees(name: str, chunk: Chunk, mapping: SourceMapping, rows: _Rows) -> pa.Array:
     parsed = parse.numbers(chunk.columns[mapping.columns[name]])
     rows.fail(f"bad_type_{name}", parsed.wrong)
-    rows.fail("bad_place", np.abs(parsed.values) > _DEGREES[name])
+    rows.fail("bad_place", np.abs(parsed.values) > DEGREES[name])
     # NaN is how many writers say "missing".
     return pa.array(parsed.values, mask=parsed.missing | parsed.wrong | np.isnan(parsed.values))
 

@@ -9,9 +9,9 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from components.ingest.masking import mask, mask_digits
 from components.ingest.parse import text
 from components.ingest.readers import Chunk, Malformed, Values
+from schemas.masking import mask, mask_digits
 from schemas.sources import SourceMapping
 from schemas.tokens import CardKey, card_token
 

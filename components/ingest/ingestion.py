@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from components.ingest import dead_letters
 from components.ingest.canonical import canonical_schema, canonicalise, tokeniser
 from components.ingest.log import log_files, relative_name
-from components.ingest.masking import mask
 from components.ingest.readers import read
 from components.ingest.report import IngestReport
 from schemas.errors import ConfigurationError
+from schemas.masking import mask
 from schemas.sources import SourceMapping
 from schemas.tokens import CardKey
 

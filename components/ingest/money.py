@@ -9,8 +9,9 @@ from fractions import Fraction
 import numpy as np
 import pyarrow as pa
 
-from components.ingest.parse import EXACT, Numbers
+from components.ingest.parse import Numbers
 from schemas.currency import MINOR_UNIT_DECIMALS
+from schemas.money import EXACT, unit_rate
 from schemas.sources import SourceMapping
 
 _DECIMAL = Context(prec=100, rounding=ROUND_HALF_EVEN)
@@ -50,7 +51,7 @@ def convert(
         periods = np.searchsorted(since, event_time_us[chosen], side="right") - 1
         result.no_rate[chosen[periods < 0]] = True
         for period in np.unique(periods[periods >= 0]):
-            _convert_at(rates[period], chosen[periods == period], MINOR_UNIT_DECIMALS[code], amounts, mapping, result)
+            _convert_at(rates[period], chosen[periods == period], code, amounts, mapping, result)
     return result
 
 
@@ -62,9 +63,9 @@ def _rates(code: str, mapping: SourceMapping) -> tuple[np.ndarray, list[float]]:
 
 
 def _convert_at(
-    rate: float, rows: np.ndarray, decimals: int, amounts: Numbers, mapping: SourceMapping, result: Amounts
+    rate: float, rows: np.ndarray, code: str, amounts: Numbers, mapping: SourceMapping, result: Amounts
 ) -> None:
-    base_decimals = MINOR_UNIT_DECIMALS[mapping.base_currency]
+    decimals, base_decimals = MINOR_UNIT_DECIMALS[code], MINOR_UNIT_DECIMALS[mapping.base_currency]
     scale = decimals if mapping.amount_unit == "major" else 0
     # Far beyond the limit there is nothing to be exact about; within, all products below are bounded.
     with np.errstate(over="ignore"):
@@ -81,9 +82,7 @@ def _convert_at(
     doubtful = np.abs(np.abs(scaled - np.rint(scaled)) - 0.5) <= scaled * 2.0**-50
     if doubtful.any():
         minor[doubtful] = _exact_minor(amounts.written.take(pa.array(rows[doubtful])), scale)
-    # The rate as it is written, not as binary holds it: 0.1 is one tenth.
-    factor = Fraction(repr(rate)) * Fraction(10) ** (base_decimals - decimals)
-    base = _times_half_even(minor, factor)
+    base = _times_half_even(minor, unit_rate(rate, code, mapping.base_currency))
     absurd = base > mapping.amount_limit * 10.0**base_decimals
     result.absurd[rows[absurd]] = True
     result.minor[rows[~absurd]] = minor[~absurd]

@@ -22,11 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.ingest.readers import Values
+from schemas.money import EXACT
+from schemas.transaction import END_US
 
-_END_US = int(np.datetime64("2101-01-01", "us").astype(np.int64))
 _DAY_US = 86_400_000_000
-# Integers above it are not all floats.
-EXACT = 2**53
 
 _NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?$"
 # A text that matches is a date that exists: 30 and 31 days, leap years.
@@ -148,11 +147,11 @@ def times(raw: Values, zone: str) -> Times:
     # A day more on either side, which the zone may give back; outside of it the product below could overflow.
     per_us = {"ns": 1_000}.get(unit, 1)
     us_per = {"s": 1_000_000, "ms": 1_000, "D": _DAY_US}.get(unit, 1)
-    near = (ticks >= -_DAY_US // us_per * per_us) & (ticks < (_END_US + _DAY_US) // us_per * per_us)
+    near = (ticks >= -_DAY_US // us_per * per_us) & (ticks < (END_US + _DAY_US) // us_per * per_us)
     micros = np.where(near, ticks, 0) // per_us * us_per
     if local:
         micros = _to_utc(micros, zone)
-    possible = near & (micros >= 0) & (micros < _END_US)
+    possible = near & (micros >= 0) & (micros < END_US)
     return Times(np.where(present & possible, micros, 0), ~present & ~wrong, wrong, present & ~possible)
 
 
@@ -191,7 +190,7 @@ def _text_times(values: pa.Array, wrong: np.ndarray, zone: str) -> Times:
     if not zoned.all():
         local = _to_utc(_integers(_only(values, ~zoned).cast(pa.timestamp("us"))), zone)
         micros = np.where(zoned, micros, local)
-    possible &= (micros >= 0) & (micros < _END_US)
+    possible &= (micros >= 0) & (micros < END_US)
     return Times(np.where(possible, micros, 0), ~present & ~wrong, wrong, present & ~possible)
 
 

@@ -23,8 +23,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from components.ingest.log import CSV_ENDINGS, PARQUET_ENDINGS, unreadable
-from components.ingest.masking import mask
 from schemas.errors import LogColumnsError, LogError
+from schemas.masking import mask
 from schemas.sources import MAPPED_ALWAYS, SourceMapping
 
 PARQUET_ROWS = 1 << 17

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.ingest import ingest
-from components.ingest.masking import mask
+from schemas.masking import mask
 from schemas.tokens import card_token
 from tests.components.ingest.logs import KEY, mapping, row, write
 
