@@ -17,6 +17,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "report": ("pipelines.commands.report", "Say where the report of the last run is."),
     "models": ("pipelines.commands.models", "Look at the registered versions; approve, reject or revoke one."),
     "serve": ("pipelines.commands.serve", "Serve models over gRPC until stopped."),
+    "up": ("pipelines.commands.up", "Start the whole embedded stack, supervised, and say where it is."),
+    "down": ("pipelines.commands.down", "Stop the stack."),
     "bench": ("pipelines.commands.bench", "Measure how fast a part is beside its peers."),
     "doctor": ("pipelines.commands.doctor", "Say what is installed, missing or mismatched."),
 }
