@@ -30,6 +30,8 @@ def interval(hits: float, trials: float, confidence: float) -> tuple[float, floa
         inside = hits / trials
         for _ in range(_BISECTIONS):
             middle = (outside + inside) / 2
+            if middle == outside:  # an edge beside 0 or 1 that a double cannot tell from it
+                break
             if _log_likelihood(hits, trials, middle) <= refuting:
                 outside = middle
             else:
