@@ -114,8 +114,8 @@ def report(
 def pending(db: sqlite3.Connection) -> list[Label]:
     """The labels that nobody has marked yet, in the order in which they were reported."""
     rows = db.execute(
-        "SELECT number, transaction_json, is_fraud, label_time_us, reported_by FROM labels JOIN decisions"
-        " USING (transaction_id) WHERE NOT applied ORDER BY number"
+        "SELECT labels.number, transaction_json, is_fraud, label_time_us, reported_by FROM labels JOIN decisions"
+        " USING (transaction_id) WHERE NOT applied ORDER BY labels.number"
     )
     return [
         Label(number, unpack_transaction(transaction), bool(is_fraud), label_time_us, reported_by)

@@ -238,10 +238,8 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         if db.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
             db.executescript(_SCHEMA)
-        (mark,), (format_,) = (
-            db.execute("PRAGMA application_id").fetchone(),
-            db.execute("PRAGMA user_version").fetchone(),
-        )
+        (mark,) = db.execute("PRAGMA application_id").fetchone()
+        (format_,) = db.execute("PRAGMA user_version").fetchone()
         if mark != _MARK:
             raise ArtifactError(f"{path} is a database, but no decision log; name a file of one, or a new one")
         if format_ != _FORMAT:

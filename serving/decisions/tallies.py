@@ -18,7 +18,9 @@ from serving.decisions.evidence import ShadowTally, Tally
 _QUANTILES = {0.5: 50, 0.99: 99}
 
 # The causes that speak against a model; features that cannot be read do not.
-_MODEL_CAUSES = frozenset(map(Degraded.Cause.Name, (1, 2, 3)))
+_MODEL_CAUSES = frozenset(
+    map(Degraded.Cause.Name, (Degraded.MODEL_UNAVAILABLE, Degraded.MODEL_LATE, Degraded.MODEL_FAILED))
+)
 
 
 @dataclass(frozen=True)
