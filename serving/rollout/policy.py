@@ -168,4 +168,3 @@ def load(path: Path | None) -> Policy:
         raise ConfigurationError(f"rollout policy {path}: {where} is {first['input']!r}: {first['msg']}") from error
     except ConfigurationError as error:
         raise ConfigurationError(f"rollout policy {path}: {error}") from error
-
