@@ -166,10 +166,10 @@ class DecisionLog:
         with self._read() as db:
             return labels.pending(db)
 
-    def applied(self, applied: Iterable[Label]) -> None:
+    def applied(self, done: Iterable[Label]) -> None:
         """Marks labels that the feature store has taken in."""
         with self._write() as db:
-            labels.mark(db, applied)
+            labels.mark(db, done)
 
     def tally(self, routed: Arm, since_generation: int) -> Tally:
         """See `Evidence`."""
