@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "features": ("pipelines.commands.features", "Compute the features of a log; compare two results."),
     "report": ("pipelines.commands.report", "Say where the report of the last run is."),
     "models": ("pipelines.commands.models", "Look at the registered versions; approve, reject or revoke one."),
+    "rollout": ("pipelines.commands.rollout", "Watch a rollout; pause, resume or abort it."),
     "serve": ("pipelines.commands.serve", "Serve models over gRPC until stopped."),
     "up": ("pipelines.commands.up", "Start the whole embedded stack, supervised, and say where it is."),
     "down": ("pipelines.commands.down", "Stop the stack."),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines import console
+from pipelines.user import user
 from pipelines.workspace import Workspace
 from schemas import approval
 from schemas.errors import ApprovalError, RegistryError
@@ -76,7 +75,7 @@ def _decision(verb: str, state: approval.State, help_line: str) -> Callable[...,
         tags = registry.version(version).tags
         try:
             made = approval.decide(
-                state, tags, version=version, by=by or _user(), reason=reason, time=datetime.now(UTC), key=key
+                state, tags, version=version, by=by or user(), reason=reason, time=datetime.now(UTC), key=key
             )
         except ApprovalError as error:
             return console.Reply(
@@ -98,14 +97,6 @@ def _decision(verb: str, state: approval.State, help_line: str) -> Callable[...,
 approve_command = _decision("approve", approval.APPROVED, "Approve version V: let it be rolled out.")
 reject_command = _decision("reject", approval.REJECTED, "Reject version V, which waits for approval.")
 revoke_command = _decision("revoke", approval.REVOKED, "Take the approval of version V back.")
-
-
-def _user() -> str:
-    """The user of this process as the operating system knows it, whatever the environment says."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's user without an entry
-        return f"uid {os.getuid()}"
 
 
 def _client(workspace: Path) -> MlflowClient:
