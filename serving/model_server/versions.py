@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ class Versions:
         self._versions: dict[str, dict[int, Version]] = {}
         self._wake = threading.Event()
         self._stopping = False
+        self._unloaders: set[threading.Thread] = set()
         self._worker = threading.Thread(target=self._work, name="load-versions", daemon=True)
 
     def start(self, models: Sequence[ModelSettings]) -> None:
@@ -112,7 +114,12 @@ class Versions:
         self._worker.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Unloads everything, waiting for the requests inside; called once, behind `start`."""
+        """Unloads everything, waiting for the requests inside; called once, behind `start`.
+
+        Of all threads it waits for the end, not for the state that they set: the interpreter must not be torn down
+        while one of them is inside TensorFlow, which would abort the process.
+        """
+        deadline = time.monotonic() + timeout_s
         self._stopping = True
         self._wake.set()
         self._worker.join(timeout_s)
@@ -121,7 +128,9 @@ class Versions:
                 version.aspired = False
                 if version.state is State.AVAILABLE:
                     self._begin_unload(version)
-            self._changed.wait_for(lambda: all(v.state in (State.START, State.END) for v in self._all()), timeout_s)
+            unloaders = list(self._unloaders)
+        for unloader in unloaders:
+            unloader.join(max(0.0, deadline - time.monotonic()))
 
     def configure(self, models: Sequence[ModelSettings]) -> frozenset[str]:
         """Replaces the whole configuration, labels included, in one moment; loading and unloading follow.
@@ -318,7 +327,9 @@ class Versions:
     def _begin_unload(self, version: Version) -> None:
         version.state = State.UNLOADING
         self._changed.notify_all()
-        threading.Thread(target=self._unload, args=[version], name=f"unload {version}", daemon=True).start()
+        unloader = threading.Thread(target=self._unload, args=[version], name=f"unload {version}", daemon=True)
+        self._unloaders = {known for known in self._unloaders if known.is_alive()} | {unloader}
+        unloader.start()
 
     def _unload(self, version: Version) -> None:
         with self._changed:
@@ -326,6 +337,7 @@ class Versions:
             servable, version.servable = version.servable, None
         if servable is not None:
             servable.close()
+        del servable  # with its graph: a version that has ended holds no memory
         with self._changed:
             version.state = State.END
             self._changed.notify_all()

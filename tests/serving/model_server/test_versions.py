@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -296,3 +297,19 @@ def test_a_model_without_versions_holds_nothing_up(loader: Loader, tmp_path: Pat
         versions.wait(frozenset({"fraud"}), BOUND_S)
         with pytest.raises(Refusal, match=r"Servable not found for request: Latest\(fraud\)"):
             used(versions)
+
+
+def test_a_stop_ends_when_the_memory_of_every_version_is_given_back(base: Path):
+    freed: list[int] = []
+
+    class Heavy(FakeServable):
+        def __del__(self) -> None:
+            time.sleep(0.2)  # as a graph of a gigabyte; the interpreter must not be torn down meanwhile
+            freed.append(1)
+
+    versions = Versions(lambda path: Heavy(), 0, False)
+    versions.start([ModelSettings("fraud", base, Every())])
+    versions.wait_until_settled()
+    versions.stop(BOUND_S)
+    assert freed == [1, 1, 1]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("unload")]
