@@ -140,6 +140,11 @@ def read(tags: Mapping[str, str]) -> Approval:
     )
 
 
+def unfinished(tags: Mapping[str, str]) -> bool:
+    """Whether somebody began to write a decision and has not finished: the tags are of no decision yet."""
+    return tags.get(DECISION_TAG) == _UNFINISHED
+
+
 def decide(
     state: State,
     tags: Mapping[str, str],

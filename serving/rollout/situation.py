@@ -51,7 +51,6 @@ class Rollout:
         number: counts up, from 1.
         version: the candidate.
         digest: of its SavedModel, as registered.
-        decision: digest of the approval under which it runs.
         state: how far it is.
         step: index of the canary step while `state` is CANARY, and of the last one reached behind it.
         since_us: when the state, or the step, was entered.
@@ -62,7 +61,6 @@ class Rollout:
     number: int
     version: int
     digest: str
-    decision: str
     state: State
     since_us: int
     since_generation: int
@@ -136,8 +134,8 @@ class Event:
     Attributes:
         time_us: UTC, microseconds.
         rollout: its number; 0 for what belongs to none.
-        version: the version that it is about.
-        state: a State's value, or `refused`, `paused`, `resumed`, `waiting`, `ignored`.
+        version: the version that it is about; 0 for none.
+        state: a State's value, or what else happened: `refused`, `waiting`, `paused`, `resumed`, `ignored`, `routed`.
         step: index of the canary step.
         weight: share of cards that the candidate decides for from then on.
         generation: of the routing from then on.

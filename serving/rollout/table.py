@@ -34,8 +34,8 @@ CREATE TABLE IF NOT EXISTS history (
     state TEXT NOT NULL, step INTEGER NOT NULL, weight REAL NOT NULL, generation INTEGER NOT NULL, reason TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS decision (
-    version INTEGER NOT NULL, decision TEXT NOT NULL, current INTEGER NOT NULL, refused TEXT NOT NULL,
-    PRIMARY KEY (version, decision)
+    version INTEGER NOT NULL, decision TEXT NOT NULL, standing INTEGER NOT NULL, refused TEXT NOT NULL,
+    told TEXT NOT NULL, PRIMARY KEY (version, decision)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS command (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL, time_us INTEGER NOT NULL,
@@ -83,14 +83,16 @@ class Decision:
 
     Attributes:
         decision: its digest.
-        current: whether it was what the version's tags said when they were last read.
+        standing: whether the version's tags have said so at every look since the first; once False, always False.
         refused: why the version is not tried again under it; empty where it may be.
+        told: what was last told in the history of why the version may not serve.
     """
 
     version: int
     decision: str
-    current: bool
+    standing: bool = True
     refused: str = ""
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -191,15 +193,19 @@ class RolloutTable:
     def publish(self, routing: Routing) -> Routing:
         """Puts a routing in force by hand, under the next generation: for a first set-up without a controller.
 
-        A controller that starts later does not follow it: it puts in force what it has written down itself.
+        A controller that starts later ends it: what it has not promoted does not decide.
 
         Returns:
             The routing with its generation.
 
         Raises:
-            ConfigurationError: a controller runs, and is the one who publishes.
+            ConfigurationError: a controller runs here, or did before, and is the one who publishes.
         """
         with self.lead(), self._writing() as db:
+            if db.execute("SELECT 1 FROM situation").fetchone():
+                raise ConfigurationError(
+                    f"{self._path} is a rollout controller's; let it roll a version out, or name another workspace"
+                )
             return _publish(db, routing)
 
     # What the controller uses.
@@ -240,9 +246,10 @@ class RolloutTable:
     def decisions(self) -> tuple[Decision, ...]:
         """Every approval that was ever seen."""
         with self._reading() as db:
-            rows = db.execute("SELECT version, decision, current, refused FROM decision ORDER BY version, rowid")
+            rows = db.execute("SELECT version, decision, standing, refused, told FROM decision ORDER BY version, rowid")
             return tuple(
-                Decision(version, decision, bool(current), refused) for version, decision, current, refused in rows
+                Decision(version, decision, bool(standing), refused, told)
+                for version, decision, standing, refused, told in rows
             )
 
     def advance(
@@ -278,8 +285,8 @@ class RolloutTable:
                 map(astuple, events),
             )
             db.executemany(
-                "INSERT INTO decision VALUES (?, ?, ?, ?) ON CONFLICT (version, decision) DO UPDATE SET "
-                "current = excluded.current, refused = excluded.refused",
+                "INSERT INTO decision VALUES (?, ?, ?, ?, ?) ON CONFLICT (version, decision) DO UPDATE SET "
+                "standing = excluded.standing, refused = excluded.refused, told = excluded.told",
                 map(astuple, decisions),
             )
             db.executemany("UPDATE command SET executed = 1 WHERE id = ?", ((id,) for id in executed))

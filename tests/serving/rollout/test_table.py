@@ -18,7 +18,7 @@ BUNDLE = Bundle(FeatureSpec((), (), ()), Thresholds(0.5, 0.9, 0.01, 0.8), rules_
 SITUATION = Situation(
     stable=Release(1, "a" * 64, 1),
     previous=None,
-    rollout=Rollout(2, 2, "b" * 64, "d" * 64, State.CANARY, 17, 4, "the shadow passed", step=1),
+    rollout=Rollout(2, 2, "b" * 64, State.CANARY, 17, 4, "the shadow passed", step=1),
     waiting=3,
     pause=Pause("ann", "lunch", 18),
 )
@@ -49,7 +49,7 @@ def test_what_is_published_gets_the_next_generation(table: RolloutTable):
 
 def test_a_step_is_found_again_by_who_opens_the_file_next(table: RolloutTable, tmp_path: Path):
     routing = Routing(1, stable=Served(1, BUNDLE), candidate=Served(2, BUNDLE), weight=0.05, salt="2")
-    decision = Decision(2, "d" * 64, current=True)
+    decision = Decision(2, "d" * 64, standing=True)
     table.advance(SITUATION, [EVENT], routing, [decision])
     other = RolloutTable(tmp_path / "rollout.sqlite")
     assert other.situation() == SITUATION
@@ -70,9 +70,9 @@ def test_a_step_is_written_whole_or_not_at_all(table: RolloutTable):
 
 
 def test_a_decision_is_remembered_once_and_as_it_was_last_written(table: RolloutTable):
-    seen = Decision(2, "d" * 64, current=True)
+    seen = Decision(2, "d" * 64, standing=True)
     table.advance(Situation(), decisions=[seen])
-    table.advance(Situation(), decisions=[replace(seen, current=False, refused="it blocked too much")])
+    table.advance(Situation(), decisions=[replace(seen, standing=False, refused="it blocked too much")])
     assert table.decisions() == (Decision(2, "d" * 64, False, "it blocked too much"),)
 
 
