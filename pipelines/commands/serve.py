@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipelines import console
+
+if TYPE_CHECKING:
+    from serving.gateway.server import Addresses
 
 
 @click.group()
@@ -90,6 +94,119 @@ def model_server(
     fields = {"address": server.address, "metrics": server.metrics_address, "models": [model.name for model in models]}
     human = f"model server at {server.address}, metrics at {server.metrics_address}"
     return console.Reply(fields, human, then=serve)
+
+
+@command.command()
+@click.option("--source", required=True, help="Name of the transactions' mapping, or the path of one (*.yaml).")
+@click.option("--model-server", required=True, metavar="HOST:PORT", help="Whom to ask for scores.")
+@click.option(
+    "--rules",
+    "rules_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A file of rules, instead of those that ship.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8600, show_default=True, help="Of gRPC; 0: a free one.")
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), default=8601, show_default=True, help="Of /metrics; 0: a free one."
+)
+@click.option(
+    "--model-deadline-ms",
+    type=click.FloatRange(0, min_open=True),
+    default=50.0,
+    show_default=True,
+    help="What a model may take before the decision is made without it.",
+)
+@click.option(
+    "--control-share",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of what would be blocked that passes, as a control group.",
+)
+@console.workspace_option
+@console.json_option
+def gateway(
+    source: str,
+    model_server: str,
+    rules_file: Path | None,
+    host: str,
+    port: int,
+    metrics_port: int,
+    model_deadline_ms: float,
+    control_share: float,
+    workspace: Path,
+) -> console.Reply:
+    """Decide on transactions over gRPC."""
+    import asyncio
+    import random
+    import time
+    import uuid
+
+    from pipelines.quiet import quiet
+    from pipelines.workspace import Workspace
+    from schemas import sources
+    from schemas.features import specify
+
+    with quiet():
+        from serving import rules
+        from serving.decisions.log import DecisionLog
+        from serving.features import TableFeatureStore
+        from serving.gateway.door import Door
+        from serving.gateway.ports import Surroundings
+        from serving.gateway.server import Parts, serving
+        from serving.gateway.settings import Settings
+        from serving.rollout.table import RolloutTable
+
+    mapping = sources.load(source)
+    spec = specify(mapping.provided)
+    rule_set = rules.load(rules_file)
+    if idle := sorted(rule_set.fields - mapping.provided - {declared.name for declared in spec.inputs}):
+        console.say(f"warning: rules look at what source {mapping.source} lacks: {', '.join(idle)}")
+    settings = Settings(
+        model_server=model_server,
+        host=host,
+        port=port,
+        metrics_port=metrics_port,
+        model_deadline_s=model_deadline_ms / 1_000,
+        control_share=control_share,
+    )
+    surroundings = Surroundings(
+        now_us=lambda: time.time_ns() // 1_000,
+        clock_s=time.monotonic,
+        chance=random.random,
+        new_id=lambda: uuid.uuid4().hex,
+    )
+    space = Workspace.at(workspace)
+    store_file = space.feature_store(mapping.source)
+    store_file.parent.mkdir(exist_ok=True)
+    card_key = space.card_key() if mapping.card_id_is == "number" else None
+    _show_log()
+    with ExitStack() as stack:
+        parts = Parts(
+            door=Door(mapping, card_key, settings.max_ahead_s),
+            store=stack.enter_context(closing(TableFeatureStore.embedded(store_file, spec))),
+            log=stack.enter_context(closing(DecisionLog(space.decisions))),
+            table=stack.enter_context(closing(RolloutTable(space.rollout))),
+            rules=rule_set,
+        )
+        runner = stack.enter_context(asyncio.Runner())
+        online, stop = AsyncExitStack(), asyncio.Event()
+
+        async def start() -> Addresses:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+            return await online.enter_async_context(serving(parts, settings, surroundings))
+
+        addresses = runner.run(start())
+        stack.callback(lambda: runner.run(online.aclose()))
+        opened = stack.pop_all()
+
+    def serve() -> None:
+        with opened:
+            runner.run(stop.wait())
+
+    fields = {"address": addresses.scoring, "metrics": addresses.metrics}
+    return console.Reply(fields, f"gateway at {addresses.scoring}, metrics at {addresses.metrics}", then=serve)
 
 
 def _show_log() -> None:

@@ -1,0 +1,254 @@
+"""A gateway in this process, with real parts but for the models, which say what a test tells them to."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from schemas import scoring_pb2, sources
+from schemas.bundle import Bundle
+from schemas.features import FeatureSpec, specify
+from schemas.reasons import VERSION
+from schemas.scoring_pb2_grpc import ScoringStub
+from schemas.thresholds import Thresholds
+from schemas.transaction import SECOND_US
+from serving import rules
+from serving.decisions.log import DecisionLog
+from serving.features import TableFeatureStore
+from serving.gateway.door import Door
+from serving.gateway.ports import Surroundings
+from serving.gateway.server import Addresses, Parts, serving
+from serving.gateway.settings import Settings
+from serving.rollout.routing import Routing, Served
+from serving.rollout.table import RolloutTable
+
+BOUND_S = 60
+MAPPING = sources.load("simulated")
+SPEC = specify(MAPPING.provided)
+NO_RULES = rules.RuleSet(())
+# Long enough for a machine under load, where a test is not about being late.
+PATIENT = Settings(
+    "", port=0, metrics_port=0, model_deadline_s=BOUND_S, features_deadline_s=BOUND_S, poll_s=0.02, grace_s=BOUND_S
+)
+
+
+def asynchronous(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Runs a test on a loop of its own, with a bound."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), BOUND_S))
+
+    return run
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Waits until a condition holds; the test's bound is its bound."""
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def served(
+    version: int,
+    review: float | None = 0.5,
+    block: float | None = 0.9,
+    spec: FeatureSpec = SPEC,
+    rules_digest: str = NO_RULES.digest,
+) -> Served:
+    return Served(version, Bundle(spec, Thresholds(review, block, 0.01, 0.5), rules_digest, VERSION))
+
+
+_numbers = itertools.count()
+
+
+def transaction(**changes: Any) -> scoring_pb2.Transaction:
+    """A payment of now; None leaves a field out."""
+    fields: dict[str, Any] = {
+        "transaction_id": f"t{next(_numbers)}",
+        "event_time": time.time_ns() // 1_000,
+        "card_id": "card",
+        "merchant_id": "merchant",
+        "amount_minor": 1_000,
+        "currency": "EUR",
+        **changes,
+    }
+    return scoring_pb2.Transaction(**{name: value for name, value in fields.items() if value is not None})
+
+
+Say = Callable[[predict_pb2.PredictRequest], Awaitable[float]]
+
+
+def says(score: float) -> Say:
+    """Answers with one score."""
+
+    async def answer(request: predict_pb2.PredictRequest) -> float:
+        return score
+
+    return answer
+
+
+def fails(code: grpc.StatusCode) -> Say:
+    """Answers with a status."""
+
+    async def answer(request: predict_pb2.PredictRequest) -> float:
+        raise Fault(code)
+
+    return answer
+
+
+class Fault(Exception):
+    def __init__(self, code: grpc.StatusCode) -> None:
+        super().__init__(code.name)
+        self.code = code
+
+
+@dataclass
+class Models(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]  # untyped
+    """A model server.
+
+    Attributes:
+        say: what each version answers.
+        labels: what each label stands for.
+        requests: all that were asked, by the label or number they asked for.
+        rows: how many scores it gives for how many rows.
+    """
+
+    say: dict[int, Say]
+    labels: dict[str, int]
+    requests: list[tuple[str, predict_pb2.PredictRequest]] = field(default_factory=list)
+    rows: Callable[[int], int] = lambda rows: rows
+
+    async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:
+        spec = request.model_spec
+        asked = spec.version_label or str(spec.version.value)
+        self.requests.append((asked, request))
+        assert (spec.name, spec.signature_name) == ("fraud", "score_packed")
+        version = self.labels.get(spec.version_label, -1) if spec.version_label else spec.version.value
+        if spec.version_label and version < 0:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"Unrecognized servable version label: {asked}")
+        if version not in self.say:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no version {version}")
+        try:
+            score = await self.say[version](request)
+        except Fault as fault:
+            await context.abort(fault.code, "told to fail")
+        response = predict_pb2.PredictResponse()
+        response.model_spec.name = "fraud"
+        response.model_spec.version.value = version
+        rows = request.inputs["numeric"].tensor_shape.dim[0].size
+        response.outputs["score"].float_val.extend([score] * self.rows(rows))
+        return response
+
+    def asked(self) -> list[str]:
+        return [asked for asked, _ in self.requests]
+
+
+def numeric(request: predict_pb2.PredictRequest) -> np.ndarray:
+    tensor = request.inputs["numeric"]
+    return np.frombuffer(tensor.tensor_content, np.float32).reshape([dim.size for dim in tensor.tensor_shape.dim])
+
+
+@asynccontextmanager
+async def model_server(models: Models, port: int = 0) -> AsyncIterator[int]:
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(models, server)
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    try:
+        yield bound
+    finally:
+        await server.stop(None)
+
+
+@dataclass
+class Gateway:
+    """A gateway that runs, and what it decides with."""
+
+    stub: Any
+    addresses: Addresses
+    parts: Parts
+    log: DecisionLog
+    table: RolloutTable
+    models: Models
+    model_port: int
+
+    async def score(self, message: scoring_pb2.Transaction | None = None, **changes: Any) -> scoring_pb2.Decision:
+        decision: scoring_pb2.Decision = await self.stub.Score(message or transaction(**changes), timeout=BOUND_S)
+        return decision
+
+    async def refused(self, method: Any, request: Any, timeout: float = BOUND_S) -> tuple[grpc.StatusCode, str, str]:
+        """Code, message and named field of a call that must fail."""
+        try:
+            await method(request, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            metadata = dict(error.trailing_metadata() or ())
+            return error.code(), error.details() or "", str(metadata.get("field", ""))
+        raise AssertionError("the call was answered")
+
+    async def route(self, routing: Routing) -> None:
+        """Publishes a routing and waits until the gateway follows it."""
+        published = self.table.publish(routing)
+        await eventually(lambda: {one.generation for one in self.table.gateways()} == {published.generation})
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """A sample of /metrics."""
+        import urllib.request
+
+        from prometheus_client.parser import text_string_to_metric_families as parse
+
+        with urllib.request.urlopen(self.addresses.metrics, timeout=BOUND_S) as page:
+            families = list(parse(page.read().decode()))
+        found = [s.value for f in families for s in f.samples if s.name == name and labels.items() <= s.labels.items()]
+        return sum(found) if found else None
+
+
+@contextmanager
+def opened(folder: Path, rule_set: rules.RuleSet = NO_RULES) -> Iterator[tuple[Parts, DecisionLog, RolloutTable]]:
+    with (
+        closing(TableFeatureStore.in_memory(SPEC)) as store,
+        closing(DecisionLog(folder / "decisions.sqlite")) as log,
+        closing(RolloutTable(folder / "rollout.sqlite")) as table,
+    ):
+        yield Parts(Door(MAPPING, None), store, log, table, rule_set), log, table
+
+
+@asynccontextmanager
+async def gateway(
+    folder: Path,
+    routing: Routing | None = None,
+    models: Models | None = None,
+    settings: Settings = PATIENT,
+    rule_set: rules.RuleSet = NO_RULES,
+    chance: float = 0.0,
+    change: Callable[[Parts], Parts] = lambda parts: parts,
+) -> AsyncIterator[Gateway]:
+    """A gateway with version 1 as stable, unless told otherwise."""
+    models = models or Models({1: says(0.1)}, {"stable": 1})
+    ids = itertools.count()
+    surroundings = Surroundings(
+        lambda: time.time_ns() // 1_000, time.monotonic, lambda: chance, lambda: f"d{next(ids)} of {folder.name}"
+    )
+    with opened(folder, rule_set) as (parts, log, table):
+        table.publish(routing or Routing(0, served(1)))
+        parts = change(parts)
+        async with model_server(models) as port:
+            async with (
+                serving(parts, replace(settings, model_server=f"127.0.0.1:{port}"), surroundings) as addresses,
+                grpc.aio.insecure_channel(addresses.scoring) as channel,
+            ):
+                yield Gateway(ScoringStub(channel), addresses, parts, log, table, models, port)
+
+
+def ago(seconds: float) -> int:
+    return time.time_ns() // 1_000 - int(seconds * SECOND_US)
