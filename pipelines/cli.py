@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "serve": ("pipelines.commands.serve", "Serve models over gRPC until stopped."),
     "up": ("pipelines.commands.up", "Start the whole embedded stack, supervised, and say where it is."),
     "down": ("pipelines.commands.down", "Stop the stack."),
+    "score": ("pipelines.commands.score", "Ask a gateway to decide, on one transaction or on a log."),
     "bench": ("pipelines.commands.bench", "Measure how fast a part is beside its peers."),
     "doctor": ("pipelines.commands.doctor", "Say what is installed, missing or mismatched."),
 }

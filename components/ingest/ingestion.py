@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.ingest import dead_letters
-from components.ingest.canonical import canonical_schema, canonicalise, tokeniser
+from components.ingest.canonical import Tokenise, canonical_schema, canonicalise, tokeniser
 from components.ingest.log import log_files, relative_name
 from components.ingest.readers import read
 from components.ingest.report import IngestReport
@@ -39,13 +39,15 @@ class IngestResult:
     report: IngestReport
 
 
-def ingest(path: Path, mapping: SourceMapping, key: CardKey | None) -> IngestResult:
+def ingest(path: Path, mapping: SourceMapping, key: CardKey | None, keep_card_numbers: bool = False) -> IngestResult:
     """Reads a log of one file or a folder of files.
 
     Args:
         path: the file or folder.
         mapping: what its columns mean.
         key: makes card tokens; needed only where the mapping says that the log holds card numbers.
+        keep_card_numbers: leave the numbers of good rows as the log has them, for who sends transactions as a payment
+            system would; the gateway tokenises what it gets.  Dead letters hold none all the same.
 
     Raises:
         LogError: the log, or a file of it, cannot be read at all.
@@ -56,7 +58,9 @@ def ingest(path: Path, mapping: SourceMapping, key: CardKey | None) -> IngestRes
         key = None
     elif key is None:
         raise ConfigurationError(f"source {mapping.source} holds card numbers (card_id_is: number); give the card key")
-    tokenise = tokeniser(key) if key else None
+    tokenise: Tokenise | None = None
+    if key is not None:
+        tokenise = (lambda numbers: numbers) if keep_card_numbers else tokeniser(key)
     files = log_files(path)
     names = [relative_name(path, file) for file in files]
 
