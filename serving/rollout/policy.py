@@ -70,7 +70,8 @@ class Limits:
         confidence: with which a limit must be known to be exceeded before a candidate fails for it.  It holds for all
             looks at a step together, however many there are.
         card_correlation: how alike the decisions on one card are: their intraclass correlation.  0 counts every
-            decision in full, 1 counts every card once.
+            decision in full, 1 counts every card once.  The frauds of a simulated log have 0.26 over spans of 6
+            transactions per card, 0.16 over spans of 22.
     """
 
     __pydantic_config__: ClassVar[Any] = _CLOSED
@@ -82,7 +83,7 @@ class Limits:
     max_block_ratio: float = 1.5
     max_alert_ratio: float = 1.5
     confidence: float = 0.99
-    card_correlation: float = 0.1
+    card_correlation: float = 0.2
 
     def __post_init__(self) -> None:
         _require("max_failure_share", self.max_failure_share, 0 < self.max_failure_share < 1, "between 0 and 1")
