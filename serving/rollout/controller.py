@@ -284,7 +284,12 @@ class Controller:
     def _make_true(self, situation: Situation, aliases: _Aliases | None) -> list[str]:
         """Does what is left to do for the world to match; what has to be waited for, as sentences."""
         world = machine.world(situation, CHAMPION, CHALLENGER)
-        return self._adoption() or self._serve(situation, world) or self._name(world, aliases) or self._clean_up(world)
+        waits = self._adoption() or self._serve(situation, world)
+        # Names in the registry route nobody, and wait for nobody.
+        waits += self._name(world, aliases)
+        if not waits:
+            self._clean_up(world)
+        return waits
 
     def _adoption(self) -> list[str]:
         """Waits until every gateway that lives decides under the routing in force, and nobody under another."""
@@ -374,10 +379,9 @@ class Controller:
                 aliases.named[alias] = version
         return []
 
-    def _clean_up(self, world: World) -> list[str]:
+    def _clean_up(self, world: World) -> None:
         for version in sorted(self._files.versions() - world.kept):
             self._files.remove(version)
-        return []
 
     def _next(self, situation: Situation, registry_read: bool, verdict: Verdict | None) -> Change | None:
         """The change that follows where the world matches; None where nothing does."""
