@@ -50,7 +50,10 @@ def command() -> None:
 @console.workspace_option
 @console.json_option
 def status_command(workspace: Path) -> console.Reply:
-    """Show the running rollout, or the last one, with the evidence for and against the candidate."""
+    """Show where the rollout stands.
+
+    The running one, or the last one, with the evidence for and against the candidate.
+    """
     with _table(workspace) as table:
         status, now_us = table.status(), _now_us()
     return console.Reply(_fields(status, now_us), _page(status, now_us))
@@ -61,7 +64,10 @@ def status_command(workspace: Path) -> console.Reply:
 @console.workspace_option
 @console.json_option
 def watch_command(version: int | None, workspace: Path) -> console.Reply:
-    """Show the rollout until it has ended; exit code 1 where it was rolled back."""
+    """Show the rollout until it ends.
+
+    The exit code is 0 where the version was promoted and 1 where it was rolled back.
+    """
     from rich.live import Live
 
     with _table(workspace) as table, Live(console=console.stderr(), auto_refresh=False) as live:
@@ -97,7 +103,9 @@ def _order(name: CommandName, help_line: str, needs_reason: bool) -> Callable[..
     """The command that leaves one kind of order for the controller."""
 
     @command.command(name, help=help_line)
-    @click.option("--reason", required=needs_reason, default=None if needs_reason else "", help="Why; kept in history.")
+    @click.option(
+        "--reason", help="Why; kept in the history.", **({"required": True} if needs_reason else {"default": ""})
+    )
     @click.option("--by", metavar="NAME", help="Who says so.  [default: the user of this process]")
     @console.workspace_option
     @console.json_option
@@ -121,7 +129,9 @@ def _order(name: CommandName, help_line: str, needs_reason: bool) -> Callable[..
     return order
 
 
-pause_command = _order("pause", "Hold the rollout: weights stay; only a candidate that fails still goes.", True)
+pause_command = _order(
+    "pause", "Hold the rollout as it is.  A candidate that fails meanwhile is rolled back nevertheless.", True
+)
 resume_command = _order("resume", "Let a paused rollout go on.", False)
 abort_command = _order("abort", "Roll the candidate back.", True)
 
