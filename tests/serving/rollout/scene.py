@@ -77,9 +77,9 @@ class Kept:
         return kept
 
     def write(self, value: Mapping[str, Any]) -> None:
-        beside = self._path.with_suffix(".new")
-        beside.write_text(json.dumps(value))
-        beside.replace(self._path)
+        # Made anew: file systems wait for the disk where a file is overwritten or replaced.
+        self._path.unlink(missing_ok=True)
+        self._path.write_text(json.dumps(value))
 
     def update(self, **values: Any) -> None:
         self.write(self.read() | values)
@@ -212,7 +212,8 @@ class PlayedServer:
             for version in kept["states"]
             if int(version) not in kept["slow"]
         }
-        self.kept.update(states={**kept["states"], **states})
+        if states != kept["states"]:
+            self.kept.update(states={**kept["states"], **states})
 
     def forget(self) -> None:
         self.kept.update(states={}, labels={})

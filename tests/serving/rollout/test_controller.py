@@ -9,7 +9,7 @@ import pytest
 from schemas.approval import ApproversKey
 from serving.rollout.routing import Routing, Served
 from serving.rollout.situation import State
-from tests.serving.rollout.scene import WIDER_SPEC, Scene, shadow_tally, tally
+from tests.serving.rollout.scene import SPEC, WIDER_SPEC, Scene, shadow_tally, tally
 
 KEY = ApproversKey(b"k" * 32)
 
@@ -193,7 +193,7 @@ def test_a_version_whose_gate_failed_does_not_begin_whatever_its_tag_says(scene:
 
 
 def test_a_decision_that_is_being_written_waits(scene: Scene):
-    scene.registry.add(1, **{"approval": "approved", "approval.decision": "unfinished"})
+    scene.registry.add(1, SPEC, **{"approval": "approved", "approval.decision": "unfinished"})
     scene.seconds(3)
     assert scene.story == []
     tags = scene.registry.tags(1) | {"approval.decision": "approved", "approval.by": "ann", "approval.reason": "good"}
