@@ -6,6 +6,7 @@ import asyncio
 import functools
 import itertools
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from schemas import scoring_pb2, sources
@@ -22,7 +24,6 @@ from schemas.features import FeatureSpec, specify
 from schemas.reasons import VERSION
 from schemas.scoring_pb2_grpc import ScoringStub
 from schemas.thresholds import Thresholds
-from schemas.transaction import SECOND_US
 from serving import rules
 from serving.decisions.log import DecisionLog
 from serving.features import TableFeatureStore
@@ -114,7 +115,7 @@ class Fault(Exception):
 
 
 @dataclass
-class Models(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]  # untyped
+class Models(prediction_service_pb2_grpc.PredictionServiceServicer):
     """A model server.
 
     Attributes:
@@ -181,7 +182,6 @@ class Gateway:
     log: DecisionLog
     table: RolloutTable
     models: Models
-    model_port: int
 
     async def score(self, message: scoring_pb2.Transaction | None = None, **changes: Any) -> scoring_pb2.Decision:
         decision: scoring_pb2.Decision = await self.stub.Score(message or transaction(**changes), timeout=BOUND_S)
@@ -202,13 +202,9 @@ class Gateway:
         await eventually(lambda: {one.generation for one in self.table.gateways()} == {published.generation})
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """A sample of /metrics."""
-        import urllib.request
-
-        from prometheus_client.parser import text_string_to_metric_families as parse
-
+        """The sum of the samples of /metrics with a name and these labels; None without any."""
         with urllib.request.urlopen(self.addresses.metrics, timeout=BOUND_S) as page:
-            families = list(parse(page.read().decode()))
+            families = list(text_string_to_metric_families(page.read().decode()))
         found = [s.value for f in families for s in f.samples if s.name == name and labels.items() <= s.labels.items()]
         return sum(found) if found else None
 
@@ -235,20 +231,36 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     """A gateway with version 1 as stable, unless told otherwise."""
     models = models or Models({1: says(0.1)}, {"stable": 1})
-    ids = itertools.count()
     surroundings = Surroundings(
-        lambda: time.time_ns() // 1_000, time.monotonic, lambda: chance, lambda: f"d{next(ids)} of {folder.name}"
+        lambda: time.time_ns() // 1_000, time.monotonic, lambda: chance, lambda: f"d{next(_numbers)}"
     )
     with opened(folder, rule_set) as (parts, log, table):
         table.publish(routing or Routing(0, served(1)))
         parts = change(parts)
-        async with model_server(models) as port:
-            async with (
-                serving(parts, replace(settings, model_server=f"127.0.0.1:{port}"), surroundings) as addresses,
-                grpc.aio.insecure_channel(addresses.scoring) as channel,
-            ):
-                yield Gateway(ScoringStub(channel), addresses, parts, log, table, models, port)
+        async with (
+            model_server(models) as port,
+            serving(parts, replace(settings, model_server=f"127.0.0.1:{port}"), surroundings) as addresses,
+            grpc.aio.insecure_channel(addresses.scoring) as channel,
+        ):
+            yield Gateway(ScoringStub(channel), addresses, parts, log, table, models)
 
 
-def ago(seconds: float) -> int:
-    return time.time_ns() // 1_000 - int(seconds * SECOND_US)
+class Gated:
+    """An answer that waits until it is let go.
+
+    Attributes:
+        entered: how many requests have come so far.
+    """
+
+    def __init__(self, score: float) -> None:
+        self._score = score
+        self._open = asyncio.Event()
+        self.entered = 0
+
+    def let_go(self) -> None:
+        self._open.set()
+
+    async def __call__(self, request: predict_pb2.PredictRequest) -> float:
+        self.entered += 1
+        await self._open.wait()
+        return self._score
