@@ -77,7 +77,7 @@ def watch_command(version: int | None, workspace: Path) -> console.Reply:
             status, now_us = table.status(), _now_us()
             news = table.history()[told:]
             for event in news:
-                console.say(_line(event))
+                console.say(event_line(event))
             told += len(news)
             live.update(_page(status, now_us), refresh=True)
             end = _end(status, news, version)
@@ -96,7 +96,7 @@ def history_command(workspace: Path) -> console.Reply:
     fields = [{"time": _iso(event.time_us)} | asdict(event) for event in events]
     for one in fields:
         del one["time_us"]
-    return console.Reply({"events": fields}, _events(events))
+    return console.Reply({"events": fields}, events_table(events))
 
 
 def _order(name: CommandName, help_line: str, needs_reason: bool) -> Callable[..., console.Reply]:
@@ -252,7 +252,8 @@ def _page(status: Status, now_us: int) -> RenderableType:
     return Group(*parts)
 
 
-def _events(events: Sequence[Event]) -> RenderableType:
+def events_table(events: Sequence[Event]) -> RenderableType:
+    """A history for people, a row per event."""
     from rich.table import Table
     from rich.text import Text
 
@@ -274,7 +275,8 @@ def _events(events: Sequence[Event]) -> RenderableType:
     return table
 
 
-def _line(event: Event) -> str:
+def event_line(event: Event) -> str:
+    """An event for people, on one line."""
     about = f"version {event.version} " if event.version else ""
     weight = f" at {event.weight:.0%}" if event.weight else ""
     return f"{_clock(event.time_us)} {about}{event.state}{weight}: {event.reason}"

@@ -1,0 +1,49 @@
+"""The settings of the demonstration, which it writes into files as its users would."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from serving.rollout.policy import CanaryStep, Limits, Policy, Step
+
+# A rollout of a minute, that two processors carry while they train the next version: how slow they are then says
+# nothing about a model.
+POLICY = Policy(
+    shadow=Step(min_decisions=1_000, min_seconds=5),
+    canary=(
+        CanaryStep(weight=0.01, min_decisions=10, min_seconds=8),
+        CanaryStep(weight=0.05, min_decisions=50, min_seconds=8),
+        CanaryStep(weight=0.25, min_decisions=400, min_seconds=12),
+        CanaryStep(weight=0.50, min_decisions=1_000, min_seconds=12),
+    ),
+    limits=Limits(
+        max_failure_share=0.2,
+        max_latency_ratio=20.0,
+        latency_grace_ms=200.0,
+        latency_budget_ms=1_000.0,
+        # Some dozen frauds a step decide: of so few, twice as many may be chance.
+        max_block_ratio=2.0,
+        max_alert_ratio=2.0,
+    ),
+)
+# Another beginning and another order of the same rows: as good a model, and not the same one.
+RETRAINING = {"training": {"seed": 8}}
+
+
+def write_policy(file: Path) -> Path:
+    """Writes the rollout policy, for `fraudops up --policy`."""
+    plain = asdict(POLICY)
+    return _write(file, plain | {"canary": [dict(step) for step in plain["canary"]]})
+
+
+def write_retraining(file: Path) -> Path:
+    """Writes the settings of the second version, for `fraudops run --config`."""
+    return _write(file, RETRAINING)
+
+
+def _write(file: Path, content: object) -> Path:
+    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return file
