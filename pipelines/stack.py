@@ -127,7 +127,8 @@ def programs(workspace: Workspace, settings: Settings, ports: Ports) -> tuple[Pr
             "controller",
             _fraudops(
                 *("serve", "controller", *source, "--model-server", at["model_server"]),
-                *("--tracking-uri", at["mlflow"], *_given("--policy", settings.policy)),
+                *("--tracking-uri", at["mlflow"]),
+                *(*_given("--policy", settings.policy), *_given("--rules", settings.rules)),
                 *("--metrics-port", str(ports.controller_metrics)),
             ),
             ports=(ports.controller_metrics,),

@@ -209,6 +209,119 @@ def gateway(
     return console.Reply(fields, f"gateway at {addresses.scoring}, metrics at {addresses.metrics}", then=serve)
 
 
+@command.command()
+@click.option("--source", required=True, help="Name of the transactions' mapping, or the path of one (*.yaml).")
+@click.option(
+    "--model-server",
+    "model_servers",
+    required=True,
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Whom to give versions to.",
+)
+@click.option("--tracking-uri", metavar="URI", help="The model registry.  [default: the workspace's]")
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="How rollouts proceed, instead of the defaults.",
+)
+@click.option(
+    "--rules",
+    "rules_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The rules that the gateways decide by, instead of those that ship.",
+)
+@click.option(
+    "--approvers-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Require approvals to be signed under the key in this file.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), default=8602, show_default=True, help="Of /metrics; 0: a free one."
+)
+@click.option(
+    "--poll-seconds", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Between two looks."
+)
+@console.workspace_option
+@console.json_option
+def controller(
+    source: str,
+    model_servers: tuple[str, ...],
+    tracking_uri: str | None,
+    policy_file: Path | None,
+    rules_file: Path | None,
+    approvers_key: Path | None,
+    host: str,
+    metrics_port: int,
+    poll_seconds: float,
+    workspace: Path,
+) -> console.Reply:
+    """Roll approved versions out, step by step, and back where they fail."""
+    import os
+    import time
+
+    from pipelines.quiet import quiet
+    from pipelines.workspace import Workspace
+    from schemas import sources
+    from schemas.approval import read_approvers_key
+    from schemas.features import specify
+    from schemas.versions import MODEL_NAME
+
+    # While a registry does not answer, rollbacks must not wait: MLflow would try for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    with quiet():
+        from pipelines.registry import MlflowRegistry
+        from serving import rules
+        from serving.decisions.log import DecisionLog
+        from serving.rollout import policy
+        from serving.rollout.controller import Controller, Settings
+        from serving.rollout.metrics import serve_metrics
+        from serving.rollout.model_folder import ModelFolder
+        from serving.rollout.model_servers import ModelServers, ensure_config
+        from serving.rollout.table import RolloutTable
+
+    settings = Settings(
+        policy=policy.load(policy_file),
+        store_spec=specify(sources.load(source).provided),
+        rules_digest=rules.load(rules_file).digest,
+        key=read_approvers_key(approvers_key) if approvers_key else None,
+    )
+    space = Workspace.at(workspace)
+    models = space.served_models / MODEL_NAME
+    models.mkdir(parents=True, exist_ok=True)
+    ensure_config(space.models_config)
+    registry = MlflowRegistry(tracking_uri or space.tracking_uri)
+    _show_log()
+    with ExitStack() as stack:
+        table = stack.enter_context(closing(RolloutTable(space.rollout)))
+        stack.enter_context(table.lead())
+        rollout = Controller(
+            table=table,
+            registry=registry,
+            servers=stack.enter_context(
+                ModelServers(model_servers, MODEL_NAME, models, space.models_config, timeout_s=5.0)
+            ),
+            files=ModelFolder(registry, models),
+            evidence=stack.enter_context(closing(DecisionLog(space.decisions))),
+            settings=settings,
+            now_us=lambda: time.time_ns() // 1_000,
+        )
+        address = stack.enter_context(serve_metrics(rollout.metrics, host, metrics_port))
+        opened = stack.pop_all()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+
+    def serve() -> None:
+        with opened:
+            rollout.run(stop, poll_seconds)
+
+    fields = {"metrics": address, "table": space.rollout, "model_servers": model_servers}
+    return console.Reply(fields, f"rollout controller of {space.rollout}, metrics at {address}", then=serve)
+
+
 def _show_log() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -78,6 +78,16 @@ def write_config(path: Path, message: model_server_config_pb2.ModelServerConfig)
         raise ArtifactError(f"{path} cannot be written ({error}); see whether its disk is full") from error
 
 
+def ensure_config(path: Path) -> None:
+    """Writes a configuration that serves nothing where there is none: for servers that start before the first rollout.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    if not path.exists():
+        write_config(path, config(Desired(), "", path.parent))
+
+
 class ModelServers:
     """`Servers` behind gRPC addresses."""
 

@@ -1,9 +1,9 @@
 """Kills the controller's process at every edge of a rollout, and lets another one go on.
 
-`python -m tests.serving.rollout.dying PLAY FOLDER` plays a rollout undisturbed and counts its acts: what is written down,
-what model servers and registry are told, and every rename and removal of files.  Then, for each of them, it plays the
-rollout again in a process that sends itself SIGKILL right before that act, and lets a second process play on.  What is
-right after an act is right before the next one, and the second process meets it there.
+`python -m tests.serving.rollout.dying PLAY FOLDER` plays a rollout undisturbed and counts its acts: what is written
+down, what model servers and registry are told, and every rename and removal of files.  Then, for each of them, it plays
+the rollout again in a process that sends itself SIGKILL right before that act, and lets a second process play on.  What
+is right after an act is right before the next one, and the second process meets it there.
 
 Prints one JSON object: `acts` as the undisturbed rollout counted them, and `differences`, by act, from how that ended.
 """
@@ -164,7 +164,7 @@ def in_a_process(play: Callable[[Scene], bool], root: Path, fatal: int) -> int:
 
 def main(name: str, folder: Path) -> None:
     # Processes die here, not machines: waiting for the disk is most of the time and shows nothing.
-    os.fsync = lambda descriptor: None
+    os.fsync = lambda fd: None
     play = PLAYS[name]
     template = folder / "template"
     if play is not first:
