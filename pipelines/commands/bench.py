@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pipelines.benchmarks.comparison import Result
+    from pipelines.benchmarks.gateway import Load
     from pipelines.benchmarks.machine import Machine
 
 _runs_option = click.option(
@@ -92,8 +94,58 @@ def simulate(rows: int, runs: int) -> console.Reply:
     return _reply(simulate.benchmark(rows, runs), machine)
 
 
-def _reply(result: Result, machine: Machine) -> console.Reply:
-    return console.Reply({**result.fields(), "machine": asdict(machine)}, human=_table(result, machine))
+@command.command()
+@click.option(
+    "--rate",
+    "rates",
+    type=click.FloatRange(0, min_open=True),
+    multiple=True,
+    default=(200, 500, 800),
+    show_default=True,
+    help="Transactions per second of an open loop; may be repeated.",
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), default=20.0, show_default=True, help="Of each open loop."
+)
+@click.option(
+    "--calls", type=click.IntRange(min=1), default=5_000, show_default=True, help="Of each closed loop and each peer."
+)
+@console.json_option
+def gateway(rates: tuple[float, ...], seconds: float, calls: int) -> console.Reply:
+    """Score calls through the gateway beside its model server alone."""
+    from pipelines.benchmarks.machine import this_machine
+    from pipelines.quiet import quiet
+
+    machine = this_machine()
+    console.say("loading TensorFlow and TFX")
+    with quiet(), tempfile.TemporaryDirectory(prefix="fraudops-bench.") as folder:
+        from pipelines.benchmarks import gateway
+
+        result = gateway.benchmark(rates, seconds, calls, Path(folder), console.say)
+        return _reply(result, machine, _loads(result.loads))
+
+
+def _loads(loads: Sequence[Load]) -> RenderableType:
+    from rich.table import Table
+
+    columns = ("due/s", "in flight", "ended/s", "p50 ms", "p99 ms", "p99.9 ms", "calls", "errors", "degraded")
+    table = Table(*columns, box=None)
+    for load in loads:
+        table.add_row(
+            "-" if load.offered_per_s is None else f"{load.offered_per_s:,.0f}",
+            f"{load.in_flight:,}",
+            f"{load.rate_per_s:,.0f}",
+            *(f"{value:.1f}" for value in (load.p50_ms, load.p99_ms, load.p999_ms)),
+            *(f"{count:,}" for count in (load.calls, load.errors, load.degraded)),
+        )
+    return table
+
+
+def _reply(result: Result, machine: Machine, more: RenderableType | None = None) -> console.Reply:
+    from rich.console import Group
+
+    human = Group(*([more] if more is not None else []), _table(result, machine))
+    return console.Reply({**result.fields(), "machine": asdict(machine)}, human=human)
 
 
 def _table(result: Result, machine: Machine) -> RenderableType:
@@ -104,9 +156,10 @@ def _table(result: Result, machine: Machine) -> RenderableType:
     for what, contest in {result.benchmark: result.contest, **result.further}.items():
         rows = contest.ours.rows
         for name, timing in {"ours": contest.ours, **contest.peers}.items():
-            ratio = f"{contest.ratio[name]:.1f} times as fast" if name in contest.ratio else ""
+            ratio = contest.ratio.get(name)
+            beside = "" if ratio is None else f"{ratio:.{1 if ratio >= 1 else 3}f} times as fast"
             first = what.replace("_", " ") if name == "ours" else ""
-            table.add_row(first, name, f"{timing.seconds:.3f}", f"{rows / timing.seconds:,.0f}", ratio)
+            table.add_row(first, name, f"{timing.seconds:.3f}", f"{rows / timing.seconds:,.0f}", beside)
     facts = [
         f"{result.contest.ours.rows:,} rows",
         *(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in result.facts.items()),

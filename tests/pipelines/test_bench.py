@@ -14,6 +14,7 @@ from components.features import compute_features
 from pipelines.benchmarks.comparison import Side, alone, check_agreement, take_turns
 from pipelines.benchmarks.features import TWELVE, as_frame, benchmark, in_whole_seconds, pandas_apply, pandas_rolling
 from pipelines.benchmarks.logs import read, simulated
+from pipelines.benchmarks.processes import process
 from pipelines.cli import main
 from schemas import sources
 from schemas.errors import BenchmarkError, LogColumnsError, LogError
@@ -44,9 +45,9 @@ def side(**columns: list[float]) -> Side:
 
 
 def test_without_a_name_the_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(bench(capsys)["benchmarks"]) == ["features", "training-input", "simulate"]
+    assert list(bench(capsys)["benchmarks"]) == ["features", "training-input", "simulate", "gateway"]
     assert main(["bench"]) == 0
-    assert len(capsys.readouterr().err.strip().splitlines()) == 3
+    assert len(capsys.readouterr().err.strip().splitlines()) == 4
 
 
 def test_features_are_those_of_pandas_and_the_object_says_how_fast(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,6 +77,30 @@ def test_both_ways_of_training_input_hand_over_the_same_rows(capsys: pytest.Capt
     assert fields["rows"] % fields["batch_size"] == 0
     for figures in (fields, fields["later_epochs"]):
         check_figures(figures, fields["rows"], runs=1)
+
+
+@pytest.mark.slow
+def test_the_gateway_is_timed_under_every_load_beside_its_model_server(capsys: pytest.CaptureFixture[str]) -> None:
+    fields = bench(capsys, "gateway", "--rate", 20, "--rate", 40, "--seconds", 1, "--calls", 50)
+    assert fields.keys() == KEYS | {"in_flight", "in_flight_16", "features", "loads"}
+    assert fields["rows"] == 50
+    assert fields["peers"].keys() == {"model_server_row_by_row", "model_server_in_batches"}
+    for figures in (fields, fields["in_flight_16"]):
+        check_figures(figures, 50, runs=1)
+    assert [(load["offered_per_s"], load["in_flight"], load["calls"]) for load in fields["loads"]] == [
+        (20, 1_000, 20), (40, 1_000, 40), (None, 16, 50), (None, 64, 50),
+    ]  # fmt: skip
+    for load in fields["loads"]:
+        assert load["errors"] == 0
+        assert 0 < load["p50_ms"] <= load["p99_ms"] <= load["p999_ms"]
+
+
+def test_a_part_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BenchmarkError, match=r"(?s)the model-server does not start.*model-base-path"),
+        process("model-server", [], tmp_path),
+    ):
+        pass
 
 
 def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:
