@@ -144,6 +144,15 @@ def members(stack: Path) -> dict[psutil.Process, str]:
     return found
 
 
+def leaders(stack: Path) -> dict[str, int]:
+    """The process that supervisord started for each program, which may have children of the same name."""
+    found = members(stack)
+    supervisor = next((process.pid for process, name in found.items() if name == SUPERVISOR), None)
+    if supervisor is None:
+        raise StackError(f"supervisord ended; {_last_words(stack, SUPERVISOR)}")
+    return {name: process.pid for process, name in found.items() if _parent(process) == supervisor}
+
+
 def supervisor_of(stack: Path) -> psutil.Process | None:
     """The supervisord that runs a stack, if there is one."""
     return next((process for process, name in members(stack).items() if name == SUPERVISOR), None)
@@ -233,7 +242,7 @@ def wait_until_serving(stack: Path, programs: Sequence[Program], timeout_s: floa
                 yield program.name
         if not waiting:
             return
-        running = _leaders(stack)
+        running = leaders(stack)
         for program in waiting:
             now = running.get(program.name)
             first = seen.setdefault(program.name, now) if now is not None else seen.get(program.name)
@@ -257,15 +266,6 @@ def free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
-
-
-def _leaders(stack: Path) -> dict[str, int]:
-    """The process that supervisord started for each program, which may have children of the same name."""
-    found = members(stack)
-    supervisor = next((process.pid for process, name in found.items() if name == SUPERVISOR), None)
-    if supervisor is None:
-        raise StackError(f"supervisord ended; {_last_words(stack, SUPERVISOR)}")
-    return {name: process.pid for process, name in found.items() if _parent(process) == supervisor}
 
 
 def _parent(process: psutil.Process) -> int:
