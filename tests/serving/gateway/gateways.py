@@ -212,7 +212,7 @@ class Gateway:
 @contextmanager
 def opened(folder: Path, rule_set: rules.RuleSet = NO_RULES) -> Iterator[tuple[Parts, DecisionLog, RolloutTable]]:
     with (
-        closing(TableFeatureStore.in_memory(SPEC)) as store,
+        closing(TableFeatureStore.embedded(folder / "features.sqlite", SPEC)) as store,
         closing(DecisionLog(folder / "decisions.sqlite")) as log,
         closing(RolloutTable(folder / "rollout.sqlite")) as table,
     ):

@@ -100,7 +100,8 @@ async def test_the_same_transaction_again_gets_the_decision_that_stands(tmp_path
         first = await running.score(message)
         assert await running.score(message) == first
         assert len(running.models.requests) == 1
-    async with gateway(tmp_path) as restarted:  # with a feature store that has forgotten
+    (tmp_path / "features.sqlite").unlink()  # a store recognises it only for a while
+    async with gateway(tmp_path) as restarted:
         assert await restarted.score(message) == first
         assert restarted.log.count() == 1
 
