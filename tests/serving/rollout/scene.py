@@ -25,7 +25,7 @@ from schemas.thresholds import Thresholds
 from schemas.versions import Version
 from serving.decisions.evidence import ShadowTally, Tally
 from serving.rollout.controller import SECOND_US, Controller, Settings
-from serving.rollout.desired import AVAILABLE, END, UNKNOWN, Desired, VersionState
+from serving.rollout.desired import AVAILABLE, END, UNKNOWN, Desired, Servers, VersionState
 from serving.rollout.model_folder import ModelFolder
 from serving.rollout.policy import CanaryStep, Policy, Step
 from serving.rollout.routing import Routing
@@ -95,8 +95,9 @@ class PlayedRegistry:
 
     def add(self, version: int, spec: FeatureSpec = SPEC, **tags: str) -> None:
         folder = self.artifact(version)
-        folder.mkdir(parents=True)
-        (folder / "saved_model.pb").write_text(f"the graph of version {version}")
+        if not folder.exists():  # the test's own
+            folder.mkdir(parents=True)
+            (folder / "saved_model.pb").write_text(f"the graph of version {version}")
         Bundle(spec, Thresholds(0.5, 0.9, 0.01, 0.8), RULES, reason_vocabulary=1).write(folder)
         first = {"gate": "passed", "digest.saved_model": directory_digest(folder)}
         self.set_tags(version, {**first, **tags})
@@ -285,6 +286,9 @@ class Scene:
 
     Args:
         port: what to put around each port of the controller.
+        gateways: that live, and take up every routing within a second.
+        servers: instead of the played one.
+        now_us: instead of the clock that a test moves.
     """
 
     def __init__(
@@ -294,6 +298,8 @@ class Scene:
         key: ApproversKey | None = None,
         port: Callable[[Any], Any] = as_it_is,
         gateways: tuple[str, ...] = ("a", "b"),
+        servers: Servers | None = None,
+        now_us: Callable[[], int] | None = None,
     ) -> None:
         root.mkdir(exist_ok=True)
         self._root = root
@@ -303,8 +309,10 @@ class Scene:
         self.models = root / "models"
         self.registry = PlayedRegistry(root / "registry")
         self.server = PlayedServer(root / "server", self.models)
+        self._servers = servers or self.server
         self.evidence = PlayedEvidence()
         self._clock = Kept(root / "clock.json", {"now_us": 1_000_000_000})
+        self.now_us = now_us or self._played_time_us
         self.table = RolloutTable(root / "rollout.sqlite")
         self.controller = self._controller()
 
@@ -356,7 +364,7 @@ class Scene:
         self.until_state(State.PROMOTED, version)
         self.evidence.shadow = evidence
 
-    def now_us(self) -> int:
+    def _played_time_us(self) -> int:
         now: int = self._clock.read()["now_us"]
         return now
 
@@ -424,7 +432,7 @@ class Scene:
         return Controller(
             port(self.table),
             port(self.registry),
-            port(self.server),
+            port(self._servers),
             port(ModelFolder(port(self.registry), self.models)),
             self.evidence,
             self.settings,
