@@ -268,21 +268,17 @@ def controller(
     from schemas.approval import read_approvers_key
     from schemas.features import specify
     from schemas.versions import MODEL_NAME
+    from serving import rules
+    from serving.decisions.log import DecisionLog
+    from serving.rollout import policy
+    from serving.rollout.controller import Controller, Settings
+    from serving.rollout.metrics import serve_metrics
+    from serving.rollout.model_folder import ModelFolder
+    from serving.rollout.table import RolloutTable
 
     # While a registry does not answer, rollbacks must not wait: MLflow would try for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    with quiet():
-        from pipelines.registry import MlflowRegistry
-        from serving import rules
-        from serving.decisions.log import DecisionLog
-        from serving.rollout import policy
-        from serving.rollout.controller import Controller, Settings
-        from serving.rollout.metrics import serve_metrics
-        from serving.rollout.model_folder import ModelFolder
-        from serving.rollout.model_servers import ModelServers, ensure_config
-        from serving.rollout.table import RolloutTable
-
     settings = Settings(
         policy=policy.load(policy_file),
         store_spec=specify(sources.load(source).provided),
@@ -292,18 +288,22 @@ def controller(
     space = Workspace.at(workspace)
     models = space.served_models / MODEL_NAME
     models.mkdir(parents=True, exist_ok=True)
-    ensure_config(space.models_config)
-    registry = MlflowRegistry(tracking_uri or space.tracking_uri)
     _show_log()
     with ExitStack() as stack:
         table = stack.enter_context(closing(RolloutTable(space.rollout)))
         stack.enter_context(table.lead())
+        # What takes seconds to import comes when it is clear that there is no other controller.
+        with quiet():
+            from pipelines.registry import MlflowRegistry
+            from serving.rollout.model_servers import ModelServers, ensure_config
+
+            registry = MlflowRegistry(tracking_uri or space.tracking_uri)
+        ensure_config(space.models_config)
+        servers = ModelServers(model_servers, MODEL_NAME, models, space.models_config, timeout_s=5.0)
         rollout = Controller(
             table=table,
             registry=registry,
-            servers=stack.enter_context(
-                ModelServers(model_servers, MODEL_NAME, models, space.models_config, timeout_s=5.0)
-            ),
+            servers=stack.enter_context(servers),
             files=ModelFolder(registry, models),
             evidence=stack.enter_context(closing(DecisionLog(space.decisions))),
             settings=settings,
