@@ -16,7 +16,7 @@ import operator
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, SupportsFloat, SupportsIndex, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import grpc
 import grpc.aio
@@ -33,7 +33,6 @@ Result: TypeAlias = scoring_pb2.Decision | scoring_pb2.Refusal
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS = {field.name: field.type for field in scoring_pb2.Transaction.DESCRIPTOR.fields}
-_INT64 = range(-(2**63), 2**63)
 # gRPC waits for a connection as long as the call has time, and sends again what was lost with one; five attempts are
 # its own limit.
 _RETRIES = {
@@ -269,9 +268,13 @@ def _checked(name: str, value: Any) -> Any:
         return _text(name, value)
     if kind == FieldDescriptor.TYPE_INT64:
         return _int64(name, value, "a whole number")
-    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
-        raise _mistyped(name, value, "a number")
-    return float(value)
+    # Text that looks like a number is still text.
+    if not isinstance(value, (bool, str, bytes)):
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise _mistyped(name, value, "a number")
 
 
 def _text(name: str, value: Any) -> str:
@@ -294,9 +297,13 @@ def _microseconds(name: str, value: Any) -> int:
 
 
 def _int64(name: str, value: Any, wanted: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        raise _mistyped(name, value, wanted) from None
+    if isinstance(value, bool):
         raise _mistyped(name, value, wanted)
-    if (whole := operator.index(value)) not in _INT64:
+    if not -(2**63) <= whole < 2**63:
         raise ConfigurationError(f"{name} does not fit into 64 bits; check its unit")
     return whole
 
