@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -46,6 +46,9 @@ _log = logging.getLogger(__name__)
 SECOND_US = 1_000_000
 # A gateway says once a second that it lives; one that has not for so long takes no requests.
 _ALIVE_US = 3 * SECOND_US
+# The more evidence there is, the longer a look at it takes.  Between two looks this many times as long goes by, so that
+# they never take more than a tenth of the time.
+_REST = 9
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,8 @@ class Controller:
         # Number of the rollout whose version every model server was told to load, and when that was done first: by
         # this process, because while there is none nobody waits for it.
         self._told_to_load: tuple[int, int] | None = None
+        self._look_again_us = 0
+        self._checks: tuple[Check, ...] = ()
         # What failed in this tick and in the one before, by kind, so that an outage is one line of the log.
         self._failures: dict[str, str] = {}
         self._failures_before: dict[str, str] = {}
@@ -158,9 +163,8 @@ class Controller:
             if versions is not None:
                 self._follow(versions, notes)
             self._go_on(versions, verdict, notes)
-            checks = verdict.checks if verdict else ()
-            self._table.beat(self._now_us(), "; ".join(notes), [asdict(check) for check in checks])
-            self._show(checks)
+            self._table.beat(self._now_us(), "; ".join(notes), [asdict(check) for check in self._checks])
+            self.metrics.show(self._table.situation(), self._table.routing(), self._checks)
 
     def _end_foreign_routing(self) -> None:
         situation, facts = self._table.situation(), self._facts()
@@ -172,16 +176,23 @@ class Controller:
             self._write(machine.obey(self._table.situation(), command, self._facts()), executed=(command.id,))
 
     def _judge(self, notes: list[str]) -> Verdict | None:
-        """The verdict on the running step; where it is a failure, the rollout stops here."""
+        """The verdict on the running step, if it is time for one; where it is a failure, the rollout stops here."""
         situation = self._table.situation()
         running = situation.running
         if running is None or running.state not in machine.JUDGED:
+            self._checks = ()
+            return None
+        began_us = self._now_us()
+        if began_us < self._look_again_us:
             return None
         try:
             verdict = self._verdict(situation, running)
         except ArtifactError as error:
             self._failed("evidence", error, notes)
             return None
+        ended_us = self._now_us()
+        self._look_again_us = ended_us + _REST * (ended_us - began_us)
+        self._checks = verdict.checks
         if verdict.decision == "fail":
             self._write(machine.stop(situation, verdict.reason, self._facts()))
         return verdict
@@ -432,9 +443,6 @@ class Controller:
         if self._failures_before.get(kind) != str(error):
             _log.warning("%s", error)
         notes.append(str(error))
-
-    def _show(self, checks: Iterable[Check]) -> None:
-        self.metrics.show(self._table.situation(), self._table.routing(), checks)
 
     def _registry_age_s(self) -> float:
         if self._registry_read_us is None:
