@@ -38,8 +38,9 @@ format: install ## format the code and repair what lint can
 	$(VENV)/ruff check --fix-only
 	$(VENV)/ruff format
 
-proto: install ## generate the code of schemas/scoring.proto
+proto: install ## generate the code of schemas/*.proto
 	$(VENV)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. schemas/scoring.proto
+	$(VENV)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. schemas/predict.proto
 
 # Keeps what is locked; `make lock LOCK_FLAGS=--upgrade` takes the newest.  The platform is named so that the lock does
 # not depend on the machine it is made on.

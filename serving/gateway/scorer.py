@@ -8,19 +8,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import grpc
 import numpy as np
-from tensorflow.core.framework import types_pb2
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from schemas.predict_pb2 import DT_FLOAT, DT_STRING, PredictRequest, PredictResponse
 from schemas.scoring_pb2 import Degraded
 from serving.features import Features
 from serving.gateway.stage import Stage
 from serving.inputs import Packer
 
 SIGNATURE = "score_packed"
+_PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 # A model server that comes back is found within a second.
 _CHANNEL_OPTIONS = [
@@ -119,7 +118,11 @@ class Scorer:
         at_once: int,
         on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
-        self._predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        self._predict = channel.unary_unary(
+            _PREDICT,
+            request_serializer=PredictRequest.SerializeToString,
+            response_deserializer=PredictResponse.FromString,
+        )
         self._model = model
         self._label = label
         self._deadline_s = deadline_s
@@ -170,7 +173,7 @@ class Scorer:
         took_us = round((time.perf_counter() - began) * 1e6)
         return _answers(response, len(questions), took_us)
 
-    async def _call(self, request: Any, version: int) -> Any:
+    async def _call(self, request: PredictRequest, version: int) -> PredictResponse:
         request.model_spec.version_label = self._label
         try:
             return await self._predict(request, timeout=self._deadline_s)
@@ -181,17 +184,17 @@ class Scorer:
         return await self._predict(request, timeout=self._deadline_s)
 
 
-def _request(model: str, questions: Sequence[Question]) -> Any:
+def _request(model: str, questions: Sequence[Question]) -> PredictRequest:
     rows = [question.features for question in questions]
     packer = questions[0].packer
-    request = predict_pb2.PredictRequest()
+    request = PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = SIGNATURE
     request.output_filter.append("score")
     widths = packer.widths
     for name, dtype, width in (
-        ("numeric", types_pb2.DT_FLOAT, widths[0]),
-        ("categorical", types_pb2.DT_STRING, widths[1]),
+        ("numeric", DT_FLOAT, widths[0]),
+        ("categorical", DT_STRING, widths[1]),
     ):
         tensor = request.inputs[name]
         tensor.dtype = dtype
@@ -202,7 +205,7 @@ def _request(model: str, questions: Sequence[Question]) -> Any:
     return request
 
 
-def _answers(response: Any, rows: int, took_us: int) -> Sequence[Scored | Exception]:
+def _answers(response: PredictResponse, rows: int, took_us: int) -> Sequence[Scored | Exception]:
     """A score for each row, or what is wrong with it."""
     spec, tensor = response.model_spec, response.outputs["score"]
     # Servers may answer in either form.

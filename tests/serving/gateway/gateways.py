@@ -16,9 +16,8 @@ from typing import Any
 import grpc
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from schemas import scoring_pb2, sources
+from schemas import predict_pb2, scoring_pb2, sources
 from schemas.bundle import Bundle
 from schemas.features import FeatureSpec, specify
 from schemas.reasons import VERSION
@@ -115,7 +114,7 @@ class Fault(Exception):
 
 
 @dataclass
-class Models(prediction_service_pb2_grpc.PredictionServiceServicer):
+class Models:
     """A model server.
 
     Attributes:
@@ -163,7 +162,13 @@ def numeric(request: predict_pb2.PredictRequest) -> np.ndarray:
 @asynccontextmanager
 async def model_server(models: Models, port: int = 0) -> AsyncIterator[int]:
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(models, server)
+    predict = grpc.unary_unary_rpc_method_handler(
+        models.Predict,
+        request_deserializer=predict_pb2.PredictRequest.FromString,
+        response_serializer=predict_pb2.PredictResponse.SerializeToString,
+    )
+    service = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", {"Predict": predict})
+    server.add_generic_rpc_handlers((service,))
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     try:

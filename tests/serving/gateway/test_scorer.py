@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,8 @@ async def test_a_saved_model_reads_what_was_packed(tmp_path: Path) -> None:
         with pytest.raises(ModelFailure) as raised:
             await gone.ask(Question(row(100.0), packer, 3))
         assert raised.value.cause == Degraded.MODEL_UNAVAILABLE
+
+
+def test_the_gateway_runs_without_tensorflow() -> None:
+    code = "import sys, serving.gateway.server; sys.exit(any(m.split('.')[0] == 'tensorflow' for m in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
