@@ -143,20 +143,17 @@ def gateway(
     import time
     import uuid
 
-    from pipelines.quiet import quiet
     from pipelines.workspace import Workspace
     from schemas import sources
     from schemas.features import specify
-
-    with quiet():
-        from serving import rules
-        from serving.decisions.log import DecisionLog
-        from serving.features import TableFeatureStore
-        from serving.gateway.door import Door
-        from serving.gateway.ports import Surroundings
-        from serving.gateway.server import Parts, serving
-        from serving.gateway.settings import Settings
-        from serving.rollout.table import RolloutTable
+    from serving import rules
+    from serving.decisions.log import DecisionLog
+    from serving.features import TableFeatureStore
+    from serving.gateway.door import Door
+    from serving.gateway.ports import Surroundings
+    from serving.gateway.server import Parts, serving
+    from serving.gateway.settings import Settings
+    from serving.rollout.table import RolloutTable
 
     mapping = sources.load(source)
     spec = specify(mapping.provided)
