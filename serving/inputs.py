@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,9 @@ class Packer:
                 "serve a model that was trained on a log of this source, with this version"
             )
         self._numeric = _columns(store_spec.numeric, model_spec.numeric)
-        self._categorical = tuple(_columns(store_spec.categorical, model_spec.categorical).tolist())
-        self._numeric_inputs, self._text_inputs = _spans(model_spec.numeric), _spans(model_spec.categorical)
+        self._categorical = _columns(store_spec.categorical, model_spec.categorical)
+        self._numbers = _read(model_spec.numeric, self._numeric)
+        self._texts = _read(model_spec.categorical, self._categorical)
 
     @property
     def widths(self) -> tuple[int, int]:
@@ -50,25 +52,36 @@ class Packer:
         return [row.texts[column].encode() for row in rows for column in self._categorical]
 
     def missing(self, row: Features) -> tuple[str, ...]:
-        """Names of the model's inputs that have no value, in its order; of a vector, where it has none at all."""
-        numbers = [row.numbers[column] for column in self._numeric.tolist()]
-        texts = [row.texts[column] for column in self._categorical]
+        """Names of the model's inputs that have no value, numbers first; of a vector, where it has none at all."""
+        numbers, texts = row.numbers, row.texts
         return (
-            *(name for name, begin, end in self._numeric_inputs if all(n != n for n in numbers[begin:end])),
-            *(name for name, begin, end in self._text_inputs if not any(texts[begin:end])),
+            *(
+                name
+                for name, first, others in self._numbers
+                if numbers[first] != numbers[first] and all(numbers[other] != numbers[other] for other in others)
+            ),
+            *(
+                name
+                for name, first, others in self._texts
+                if not texts[first] and not any(texts[other] for other in others)
+            ),
         )
 
 
-def _columns(store: Sequence[Declared], model: Sequence[Declared]) -> NDArray[np.intp]:
+def _columns(store: Iterable[Declared], model: Iterable[Declared]) -> list[int]:
     """For each column of the model's tensor, the one of the store's that goes there."""
-    spans = dict(zip(store, _spans(store), strict=True))
-    return np.array([column for i in model for column in range(*spans[i][1:])], np.intp)
-
-
-def _spans(inputs: Iterable[Declared]) -> list[tuple[str, int, int]]:
-    """Name, first column and the one behind the last, of each input."""
-    spans, at = [], 0
-    for declared in inputs:
-        spans.append((declared.name, at, at + declared.width))
+    places, at = {}, 0
+    for declared in store:
+        places[declared] = range(at, at + declared.width)
         at += declared.width
-    return spans
+    return [column for declared in model for column in places[declared]]
+
+
+def _read(model: Iterable[Declared], columns: Sequence[int]) -> list[tuple[str, int, list[int]]]:
+    """For each of the model's inputs its name, and the columns of the store's that it reads: the first, and others."""
+    rest = iter(columns)
+    inputs = []
+    for declared in model:
+        first, *others = islice(rest, declared.width)
+        inputs.append((declared.name, first, others))
+    return inputs
