@@ -100,9 +100,9 @@ async def test_a_model_that_is_late_is_not_waited_for(tmp_path: Path) -> None:
 @asynchronous
 async def test_a_callers_deadline_bounds_the_model_too(tmp_path: Path) -> None:
     gated = Gated(0.1)
-    settings = replace(PATIENT, reserve_s=4.0)  # of five seconds, one is left for everything before
+    settings = replace(PATIENT, reserve_s=19.5)  # of twenty seconds, half a one is for the model and all before it
     async with gateway(tmp_path, models=Models({1: gated}, {"stable": 1}), settings=settings) as running:
-        decision = await running.stub.Score(transaction(), timeout=5)
+        decision = await running.stub.Score(transaction(), timeout=20)
         assert decision.degraded.cause == Degraded.MODEL_LATE
 
 
