@@ -40,7 +40,7 @@ format: install ## format the code and repair what lint can
 
 proto: install ## generate the code of schemas/*.proto
 	$(VENV)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. schemas/scoring.proto
-	$(VENV)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. schemas/predict.proto
+	$(VENV)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. schemas/tf_serving.proto
 
 # Keeps what is locked; `make lock LOCK_FLAGS=--upgrade` takes the newest.  The platform is named so that the lock does
 # not depend on the machine it is made on.

@@ -12,8 +12,8 @@ from itertools import groupby
 import grpc
 import numpy as np
 
-from schemas.predict_pb2 import DT_FLOAT, DT_STRING, PredictRequest, PredictResponse
 from schemas.scoring_pb2 import Degraded
+from schemas.tf_serving_pb2 import DT_FLOAT, DT_STRING, PredictRequest, PredictResponse
 from serving.features import Features
 from serving.gateway.stage import Stage
 from serving.inputs import Packer

@@ -17,16 +17,18 @@ from typing import Any
 
 import grpc
 from google.protobuf import text_format
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_management_pb2,
-    model_service_pb2_grpc,
-    prediction_service_pb2_grpc,
-)
-from tensorflow_serving.config import model_server_config_pb2
 
 from schemas.errors import ArtifactError, ModelServerError
+from schemas.tf_serving_pb2 import (
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
+    GetModelStatusRequest,
+    GetModelStatusResponse,
+    ModelServerConfig,
+    ModelVersionStatus,
+    ReloadConfigRequest,
+    ReloadConfigResponse,
+)
 from serving.rollout.desired import AVAILABLE, END, UNKNOWN, Desired, VersionState
 from serving.rollout.routing import CANARY_LABEL, STABLE_LABEL
 
@@ -40,13 +42,13 @@ _CHANNEL = [
 ]
 
 
-def config(desired: Desired, model_name: str, base_path: Path) -> model_server_config_pb2.ModelServerConfig:
+def config(desired: Desired, model_name: str, base_path: Path) -> ModelServerConfig:
     """What to serve, as TensorFlow Serving reads it; without any version, no model at all.
 
     Args:
         base_path: the folder that holds the versions, absolute, as the servers see it.
     """
-    message = model_server_config_pb2.ModelServerConfig()
+    message = ModelServerConfig()
     message.model_config_list.SetInParent()
     if desired.versions:
         model = message.model_config_list.config.add(name=model_name, base_path=str(base_path), model_platform=PLATFORM)
@@ -56,7 +58,7 @@ def config(desired: Desired, model_name: str, base_path: Path) -> model_server_c
     return message
 
 
-def write_config(path: Path, message: model_server_config_pb2.ModelServerConfig) -> None:
+def write_config(path: Path, message: ModelServerConfig) -> None:
     """Writes a configuration in text form for a server's next start, whole or not at all; unchanged, it is left alone.
 
     A server that starts with labels in it needs the flag --allow_version_labels_for_unavailable_models.
@@ -194,7 +196,7 @@ def _version(number: int | None) -> str:
 
 
 class _Server:
-    """One server's stock stubs."""
+    """One server."""
 
     def __init__(self, address: str, model_name: str, base_path: Path, timeout_s: float) -> None:
         self._address = address
@@ -202,17 +204,30 @@ class _Server:
         self._base_path = base_path
         self._timeout_s = timeout_s
         self._channel = grpc.insecure_channel(address, options=_CHANNEL)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._get_status = self._channel.unary_unary(
+            "/tensorflow.serving.ModelService/GetModelStatus",
+            GetModelStatusRequest.SerializeToString,
+            GetModelStatusResponse.FromString,
+        )
+        self._get_metadata = self._channel.unary_unary(
+            "/tensorflow.serving.PredictionService/GetModelMetadata",
+            GetModelMetadataRequest.SerializeToString,
+            GetModelMetadataResponse.FromString,
+        )
+        self._reload_config = self._channel.unary_unary(
+            "/tensorflow.serving.ModelService/HandleReloadConfigRequest",
+            ReloadConfigRequest.SerializeToString,
+            ReloadConfigResponse.FromString,
+        )
 
     def states(self) -> dict[int, VersionState]:
         """Every version that the server has heard of since it started."""
-        request = get_model_status_pb2.GetModelStatusRequest()
+        request = GetModelStatusRequest()
         request.model_spec.name = self._model_name
-        response = self._ask(self._models.GetModelStatus, request, {grpc.StatusCode.NOT_FOUND})
+        response = self._ask(self._get_status, request, {grpc.StatusCode.NOT_FOUND})
         if response is None:
             return {}
-        name = get_model_status_pb2.ModelVersionStatus.State.Name
+        name = ModelVersionStatus.State.Name
         return {
             one.version: VersionState(name(one.state), one.status.error_message)
             for one in response.model_version_status
@@ -221,21 +236,21 @@ class _Server:
     def label(self, label: str) -> int | None:
         """The version that a label names; None where it names none that serves."""
         # GetModelStatus does not look at labels.
-        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request = GetModelMetadataRequest(metadata_field=["signature_def"])
         request.model_spec.name = self._model_name
         request.model_spec.version_label = label
         # Neither a label that nobody knows nor a model without versions is a fault here.
         absent = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
-        response = self._ask(self._predictions.GetModelMetadata, request, absent)
+        response = self._ask(self._get_metadata, request, absent)
         return None if response is None else int(response.model_spec.version.value)
 
-    def reload(self, message: model_server_config_pb2.ModelServerConfig) -> None:
+    def reload(self, message: ModelServerConfig) -> None:
         """Tells the server what to serve from now on."""
-        request = model_management_pb2.ReloadConfigRequest(config=message)
+        request = ReloadConfigRequest(config=message)
         # A reload that names a model for the first time answers when that has loaded (or UNKNOWN, when it could not):
         # what became of the versions is asked for anyway.
         response = self._ask(
-            self._models.HandleReloadConfigRequest,
+            self._reload_config,
             request,
             {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN},
         )

@@ -33,7 +33,7 @@ def test_the_generated_code_is_that_of_the_definition(tmp_path: Path) -> None:
             subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *arguments], cwd=ROOT, check=True)
     made = {file.name: file.read_text() for file in (tmp_path / "schemas").iterdir()}
     scoring = {"scoring_pb2.py", "scoring_pb2.pyi", "scoring_pb2_grpc.py"}
-    assert made.keys() == scoring | {"predict_pb2.py", "predict_pb2.pyi"}
+    assert made.keys() == scoring | {"tf_serving_pb2.py", "tf_serving_pb2.pyi"}
     for name, text in made.items():
         assert (ROOT / "schemas" / name).read_text() == text, f"schemas/{name} is stale: make proto"
 

@@ -17,7 +17,7 @@ import grpc
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from schemas import predict_pb2, scoring_pb2, sources
+from schemas import scoring_pb2, sources, tf_serving_pb2
 from schemas.bundle import Bundle
 from schemas.features import FeatureSpec, specify
 from schemas.reasons import VERSION
@@ -86,13 +86,13 @@ def transaction(**changes: Any) -> scoring_pb2.Transaction:
     return scoring_pb2.Transaction(**{name: value for name, value in fields.items() if value is not None})
 
 
-Say = Callable[[predict_pb2.PredictRequest], Awaitable[float]]
+Say = Callable[[tf_serving_pb2.PredictRequest], Awaitable[float]]
 
 
 def says(score: float) -> Say:
     """Answers with one score."""
 
-    async def answer(request: predict_pb2.PredictRequest) -> float:
+    async def answer(request: tf_serving_pb2.PredictRequest) -> float:
         return score
 
     return answer
@@ -101,7 +101,7 @@ def says(score: float) -> Say:
 def fails(code: grpc.StatusCode) -> Say:
     """Answers with a status."""
 
-    async def answer(request: predict_pb2.PredictRequest) -> float:
+    async def answer(request: tf_serving_pb2.PredictRequest) -> float:
         raise Fault(code)
 
     return answer
@@ -126,10 +126,10 @@ class Models:
 
     say: dict[int, Say]
     labels: dict[str, int]
-    requests: list[tuple[str, predict_pb2.PredictRequest]] = field(default_factory=list)
+    requests: list[tuple[str, tf_serving_pb2.PredictRequest]] = field(default_factory=list)
     rows: Callable[[int], int] = lambda rows: rows
 
-    async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:
+    async def Predict(self, request: tf_serving_pb2.PredictRequest, context: Any) -> tf_serving_pb2.PredictResponse:
         spec = request.model_spec
         asked = spec.version_label or str(spec.version.value)
         self.requests.append((asked, request))
@@ -143,7 +143,7 @@ class Models:
             score = await self.say[version](request)
         except Fault as fault:
             await context.abort(fault.code, "told to fail")
-        response = predict_pb2.PredictResponse()
+        response = tf_serving_pb2.PredictResponse()
         response.model_spec.name = "fraud"
         response.model_spec.version.value = version
         rows = request.inputs["numeric"].tensor_shape.dim[0].size
@@ -154,7 +154,7 @@ class Models:
         return [asked for asked, _ in self.requests]
 
 
-def numeric(request: predict_pb2.PredictRequest) -> np.ndarray:
+def numeric(request: tf_serving_pb2.PredictRequest) -> np.ndarray:
     tensor = request.inputs["numeric"]
     return np.frombuffer(tensor.tensor_content, np.float32).reshape([dim.size for dim in tensor.tensor_shape.dim])
 
@@ -164,8 +164,8 @@ async def model_server(models: Models, port: int = 0) -> AsyncIterator[int]:
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     predict = grpc.unary_unary_rpc_method_handler(
         models.Predict,
-        request_deserializer=predict_pb2.PredictRequest.FromString,
-        response_serializer=predict_pb2.PredictResponse.SerializeToString,
+        request_deserializer=tf_serving_pb2.PredictRequest.FromString,
+        response_serializer=tf_serving_pb2.PredictResponse.SerializeToString,
     )
     service = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", {"Predict": predict})
     server.add_generic_rpc_handlers((service,))
@@ -265,7 +265,7 @@ class Gated:
     def let_go(self) -> None:
         self._open.set()
 
-    async def __call__(self, request: predict_pb2.PredictRequest) -> float:
+    async def __call__(self, request: tf_serving_pb2.PredictRequest) -> float:
         self.entered += 1
         await self._open.wait()
         return self._score

@@ -10,9 +10,9 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf import text_format
-from tensorflow_serving.config import model_server_config_pb2
 
 from schemas.errors import ModelServerError
+from schemas.tf_serving_pb2 import ModelServerConfig
 from serving.model_server.config import ModelSettings, Specific, read_config_file
 from serving.model_server.server import ModelServer, Options
 from serving.model_server.status import Refusal
@@ -195,7 +195,7 @@ def test_the_file_is_a_configuration_of_tensorflow_serving(tmp_path: Path) -> No
     )
     write_config(file, config(NOTHING, "fraud", tmp_path))
     assert read_config_file(file) == ()
-    empty = text_format.Parse("model_config_list {}", model_server_config_pb2.ModelServerConfig())
+    empty = text_format.Parse("model_config_list {}", ModelServerConfig())
     assert config(NOTHING, "fraud", tmp_path) == empty
     assert [child.name for child in tmp_path.iterdir()] == ["models.config"]
 
