@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 from schemas.errors import RefusedTransaction
+from schemas.masking import mask
 
 
 class Refusal(Exception):
@@ -37,8 +38,8 @@ def decided_otherwise(transaction_id: str) -> Refusal:
     """ALREADY_EXISTS: the id belongs to another transaction."""
     return Refusal(
         grpc.StatusCode.ALREADY_EXISTS,
-        f"transaction_id {transaction_id!r} was decided with other content; send each transaction under an id of its "
-        "own, and the same one again unchanged",
+        f"transaction_id {mask(transaction_id)!r} was decided with other content; send each transaction under an id of "
+        "its own, and the same one again unchanged",
         "transaction_id",
     )
 
@@ -47,7 +48,7 @@ def unknown(transaction_id: str) -> Refusal:
     """NOT_FOUND: nothing was decided under the id."""
     return Refusal(
         grpc.StatusCode.NOT_FOUND,
-        f"transaction_id {transaction_id!r} was never decided here; report outcomes of scored transactions",
+        f"transaction_id {mask(transaction_id)!r} was never decided here; report outcomes of scored transactions",
         "transaction_id",
     )
 
