@@ -7,12 +7,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.progress import track
 
@@ -24,7 +26,8 @@ from schemas import sources
 from schemas.errors import ConfigurationError, LogError
 from schemas.features import Feature, FeatureSpec, specify
 from serving.features import Features, SqliteTable, TableFeatureStore
-from serving.features.replay import replay, warm
+from serving.features.loading import load
+from serving.features.replay import replay
 
 _BATCH_ROWS = 8_192
 
@@ -84,9 +87,9 @@ def write_replay(transactions: pa.Table, out: Path, spec: FeatureSpec) -> Timing
 
 
 def load_store(transactions: pa.Table, path: Path, spec: FeatureSpec) -> int:
-    """Makes the store that a log leaves behind, and returns how many transactions went in.
+    """Makes the store that a log leaves behind, and returns how many of its transactions went in.
 
-    What is too old to matter to any transaction after the log's last stays out.
+    Those stay out that are too old to matter to any that may yet come, and whose labels are.
 
     Raises:
         LogError: the log has no transactions.
@@ -101,8 +104,16 @@ def load_store(transactions: pa.Table, path: Path, spec: FeatureSpec) -> int:
         loading = Path(folder) / "store.sqlite"
         store = TableFeatureStore.embedded(loading, spec)
         try:
-            newest_us = transactions["event_time"][-1].cast(pa.int64()).as_py()
-            rows = warm(store, _events(transactions, spec, "loading"), newest_us - store.reach_us)
+            log = _needed(transactions, spec)
+            since_us = log["event_time"][-1].as_py() - store.reach_us
+            recent = [
+                pc.greater_equal(log[name], since_us)
+                for name in ("event_time", "label_time")
+                if name in log.column_names
+            ]
+            log = log.filter(reduce(pc.or_kleene, recent))
+            console.say(f"loading {log.num_rows:,} transactions that still matter")
+            load(store, {name: _values(log[name]) for name in log.column_names})
         finally:
             # The last connection takes the write-ahead log into the file.
             store.close()
@@ -111,7 +122,7 @@ def load_store(transactions: pa.Table, path: Path, spec: FeatureSpec) -> int:
             os.link(loading, path)
         except FileExistsError:
             raise ConfigurationError(f"feature store {path} was made meanwhile; remove one of the two") from None
-    return rows
+    return log.num_rows
 
 
 class _Timed(TableFeatureStore):
@@ -130,15 +141,27 @@ class _Timed(TableFeatureStore):
 
 def _events(transactions: pa.Table, spec: FeatureSpec, doing: str) -> Iterator[dict[str, Any]]:
     """The rows as the store takes them, with progress for people."""
-    needed = needed_columns(spec) | {"is_fraud", "label_time"}
-    table = transactions.select([name for name in transactions.column_names if name in needed])
-    table = pa.table(
-        [column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in table.columns],
-        names=table.column_names,
-    )
+    table = _needed(transactions, spec)
     begins = range(0, table.num_rows, _BATCH_ROWS)
     for begin in track(begins, doing, console=console.stderr(), transient=True):
         yield from table.slice(begin, _BATCH_ROWS).to_pylist()
+
+
+def _needed(transactions: pa.Table, spec: FeatureSpec) -> pa.Table:
+    """The columns that the store looks at, times in microseconds."""
+    needed = needed_columns(spec) | {"is_fraud", "label_time"}
+    table = transactions.select([name for name in transactions.column_names if name in needed])
+    return pa.table(
+        [column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in table.columns],
+        names=table.column_names,
+    )
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """A column's values; one that occurs again is the same object, which saves most of the memory."""
+    encoded = column.combine_chunks().dictionary_encode()
+    values = [*encoded.dictionary.to_pylist(), None]
+    return [values[code] for code in encoded.indices.fill_null(-1).to_pylist()]
 
 
 def _type(declared: Any) -> pa.DataType:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from schemas.features import EARTH_RADIUS_KM, KEYS, LOOK_BACK, Feature
 from schemas.transaction import SECOND_US
 from serving.features.folding import Event, Number, Values
 from serving.features.keys import AFTER, entity, floor
+from serving.features.past import Columns, Past, events_of, labels_of
 from serving.features.series import Series, Single, View
 from serving.features.sightings import Sightings, sighted
 from serving.features.table import KeyRange, Row, Table
@@ -68,19 +70,25 @@ class Entity:
         )
         self._labels = Series(_LABEL_MARKS, labels, [], [_LABEL_COLUMN], 0, hops_us, lateness_us) if labels else None
         self._sighted = sorted({str(f.column) for f in features if f.aggregate == "first_seen"})
+        self._inputs = sorted({*set().union(*map(_columns, features)), *self._sighted})
+        self._lateness_us = lateness_us
         self._readers = [self._reader(feature) for feature in features]
 
     def prefix(self, transaction: Event) -> bytes | None:
         """What the rows of a transaction's key begin with; None for a transaction without the key."""
         parts = [transaction.get(column) for column in KEYS[self.kind]]
-        return None if None in parts else entity(self.kind, [str(part) for part in parts])
+        return None if None in parts else self.prefix_of(parts)
+
+    def prefix_of(self, key: Sequence[Any]) -> bytes:
+        """What the rows of a key begin with; its parts as `KEYS` orders them."""
+        return entity(self.kind, [str(part) for part in key])
 
     def look(self, table: Table, prefix: bytes, now: Event, time_us: int) -> Sight:
         """Reads what the features of a transaction need."""
         sightings = {}
         for number, column in enumerate(self._sighted):
             if (value := now.get(column)) is not None:
-                key = prefix + _SIGHTING_MARK + bytes([number]) + str(value).encode()
+                key = self._sighting(prefix, number, value)
                 packed = table.get(key)
                 sightings[column] = key, None if packed is None else Sightings.unpack(packed)
         return Sight(
@@ -117,6 +125,35 @@ class Entity:
             return [], []
         view = self._labels.read(table, prefix, time_us, adds=True)
         return self._labels.add(table, prefix, view, transaction_id, {_LABEL_COLUMN: int(is_fraud)})
+
+    def left(self, prefix: bytes, log: Columns, rows: Sequence[int], from_us: int) -> list[Row]:
+        """The rows, in order, that a key's transactions and labels leave behind for what comes at `from_us` or later.
+
+        Args:
+            prefix: of the key.
+            log: in order of (event_time, transaction_id), with the calendar's columns.
+            rows: the numbers of the key's rows, all before `from_us`; their labels count if they are, too.
+            from_us: the earliest time at which a transaction may yet come.
+        """
+        events = events_of(log, rows, self._inputs)
+        found = self._events.left(prefix, events, from_us)
+        if self._labels:
+            found += self._labels.left(prefix, labels_of(log, rows, from_us), from_us)
+        oldest_us = floor(from_us - _LOOK_BACK_US, _LOOK_BACK_HOP_US)
+        found += self._sightings_left(prefix, events.since(oldest_us))
+        return sorted(found)
+
+    def _sightings_left(self, prefix: bytes, events: Past) -> Iterator[Row]:
+        for number, column in enumerate(self._sighted):
+            seen: dict[Any, Sightings] = {}
+            for time_us, event in zip(events.times_us, events.events, strict=True):
+                if (value := event[column]) is not None:
+                    seen[value] = sighted(seen.get(value), time_us, time_us - self._lateness_us)
+            for value, sightings in seen.items():
+                yield self._sighting(prefix, number, value), sightings.pack()
+
+    def _sighting(self, prefix: bytes, number: int, value: Any) -> bytes:
+        return prefix + _SIGHTING_MARK + bytes([number]) + str(value).encode()
 
     def _reader(self, feature: Feature) -> Callable[[Sight], Value]:
         match feature.aggregate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 from schemas.features import Filter
@@ -84,6 +85,11 @@ def fold_numbers(numbers: Sequence[Number], tile: Tile | None, single: Tile) -> 
     return [number.merge(pair) for number, *pair in zip(numbers, tile, single, strict=True)]
 
 
+def fold_all_numbers(numbers: Sequence[Number], singles: Sequence[Tile]) -> Tile:
+    """The tile of numbers of several events."""
+    return [number.merge(column) for number, column in zip(numbers, zip(*singles, strict=True), strict=True)]
+
+
 def fold_values(sets: Sequence[Values], tile: Tile | None, single: Tile) -> Tile | None:
     """A tile of sets with one more event; None where nothing changes."""
     if tile is None:
@@ -93,3 +99,9 @@ def fold_values(sets: Sequence[Values], tile: Tile | None, single: Tile) -> Tile
         for values, kept, one in zip(sets, tile, single, strict=True)
     ]
     return [kept + more for kept, more in zip(tile, new, strict=True)] if any(new) else None
+
+
+def fold_all_values(sets: Sequence[Values], singles: Sequence[Tile]) -> Tile:
+    """The tile of sets of several events, as `fold_values` makes it of one after another."""
+    columns = zip(sets, zip(*singles, strict=True), strict=True)
+    return [list(dict.fromkeys(chain.from_iterable(column)))[: values.cap] for values, column in columns]

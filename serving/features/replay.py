@@ -45,17 +45,3 @@ def replay(store: FeatureStore, transactions: Iterable[Mapping[str, Any]]) -> It
             store.label(arrival.transaction, arrival.transaction["is_fraud"], arrival.time_us)
         else:
             yield store.observe(arrival.transaction)
-
-
-def warm(store: FeatureStore, transactions: Iterable[Mapping[str, Any]], since_us: int) -> int:
-    """Feeds a store what of a log, ordered as for `arrivals`, comes from a time on; returns how many transactions."""
-    observed = 0
-    for arrival in arrivals(transactions):
-        if arrival.time_us < since_us:
-            continue
-        if arrival.is_label:
-            store.label(arrival.transaction, arrival.transaction["is_fraud"], arrival.time_us)
-        else:
-            store.observe(arrival.transaction)
-            observed += 1
-    return observed

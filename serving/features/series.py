@@ -5,14 +5,27 @@ What is kept singly: what came within the allowed lateness and one or two of the
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from schemas.features import LOOK_BACK, Window
 from schemas.transaction import SECOND_US
 from serving.features.encoding import decode, encode
-from serving.features.folding import Event, Number, Values, fold_numbers, fold_values, single_numbers, single_values
+from serving.features.folding import (
+    Event,
+    Number,
+    Values,
+    fold_all_numbers,
+    fold_all_values,
+    fold_numbers,
+    fold_values,
+    single_numbers,
+    single_values,
+)
 from serving.features.keys import floor, time_at, time_key
+from serving.features.past import Past
 from serving.features.table import KeyRange, Row, Table
 from serving.features.tiles import Loaded, Tiling
 
@@ -139,6 +152,37 @@ class Series:
             *self._outdated_singles(table, prefix, view, oldest_us),
         ]
         return rows, forgotten
+
+    def left(self, prefix: bytes, past: Past, from_us: int) -> list[Row]:
+        """The rows that events leave behind, without those that nobody at `from_us` or later looks at.
+
+        Args:
+            prefix: of the key.
+            past: all of its events, which are before `from_us`.
+            from_us: the earliest time at which a transaction may yet come.
+        """
+        oldest_us = floor(from_us - _LOOK_BACK_US, _LOOK_BACK_HOP_US)
+        of_numbers, of_values = self._of_numbers.begins(from_us), self._of_values.begins(from_us)
+        past = past.since(min([oldest_us, *of_numbers, *of_values]))
+        if not past.times_us:
+            return []
+        numbers = [single_numbers(self._numbers, event) for event in past.events]
+        values = [single_values(self._values, event) for event in past.events]
+        # The newest one is kept although nobody may ask for it: `read` looks for no tiles without it.
+        newest = len(past.times_us) - max(self._keep, 1)
+        first = max(min(newest, bisect_left(past.times_us, floor(from_us, self._finest_us or 1))), 0)
+        return [
+            *(
+                (self._single(prefix, time_us, key), encode([event.get(column) for column in self._columns]))
+                for time_us, key, event in zip(
+                    past.times_us[first:], past.ids[first:], past.events[first:], strict=True
+                )
+            ),
+            *self._of_numbers.folded(
+                prefix, past.times_us, numbers, partial(fold_all_numbers, self._numbers), of_numbers
+            ),
+            *self._of_values.folded(prefix, past.times_us, values, partial(fold_all_values, self._values), of_values),
+        ]
 
     def holds(self, table: Table, prefix: bytes, time_us: int, key: str) -> bool:
         """Whether an event is still kept singly."""

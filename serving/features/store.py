@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import math
 import struct
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,8 +29,9 @@ from schemas.transaction import SECOND_US, second_of_day, second_of_week
 from serving.features.encoding import decode, encode
 from serving.features.entity import Entity, Value
 from serving.features.folding import Event
-from serving.features.keys import time_key
+from serving.features.keys import AFTER, time_key
 from serving.features.memory import MemoryTable
+from serving.features.past import Columns, rows_by_key
 from serving.features.sqlite import SqliteTable
 from serving.features.table import KeyRange, Row, Table
 
@@ -145,6 +149,11 @@ class TableFeatureStore:
         return self._spec
 
     @property
+    def lateness_us(self) -> int:
+        """How much older than its key's newest event a transaction may come without loss, in microseconds."""
+        return self._lateness_us
+
+    @property
     def reach_us(self) -> int:
         """How much older than the newest event another may be and still matter to one that comes, in microseconds."""
         longest_s = max((f.window.length_s + f.window.hop_s for f in self._spec.features), default=0)
@@ -173,6 +182,39 @@ class TableFeatureStore:
                     rows += written
                     forgotten += outdated
             self._table.write(rows, forgotten)
+
+    def take(self, log: Columns, until_us: int) -> None:
+        """Makes of a store without state what the past of a log leaves in it, as one step.
+
+        It is what `observe` and `label` would have left behind, without what nobody at `until_us` or later looks at,
+        and without answers.
+
+        Args:
+            log: in order of (event_time, transaction_id), with no id twice; what `is_fraud` and `label_time` say
+                comes as labels.  A column that it lacks is missing.
+            until_us: transactions and labels before this time come.
+
+        Raises:
+            ConfigurationError: the store holds state, to which a log cannot be added.
+        """
+        times = log["event_time"]
+        rows = bisect_left(times, until_us)
+        missing = [None] * len(times)
+        calendar = {
+            "second_of_day": [second_of_day(time_us) for time_us in times[:rows]],
+            "second_of_week": [second_of_week(time_us) for time_us in times[:rows]],
+        }
+        known = defaultdict(lambda: missing, {**log, **calendar})
+        keys = sorted(
+            (kind.prefix_of(key), number, of_key)
+            for number, kind in enumerate(self._entities)
+            for key, of_key in rows_by_key(known, KEYS[kind.kind], rows).items()
+        )
+        left = (self._entities[number].left(prefix, known, of_key, until_us) for prefix, number, of_key in keys)
+        with self._table.transaction():
+            if len(self._table.scan(b"", AFTER, 2)) > 1:
+                raise ConfigurationError("the feature store holds state already; load the log into a new store")
+            self._table.write(chain.from_iterable(left), [])
 
     def close(self) -> None:
         """Closes the table."""

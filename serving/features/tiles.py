@@ -11,7 +11,7 @@ What is kept per key: of each hop h of a window of length w, the tiles of w plus
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -138,6 +138,39 @@ class Tiling:
             for level, mark, tile in zip(self.levels, self._marks, tiles, strict=True)
             if tile is not None
         ]
+
+    def begins(self, from_us: int) -> list[int]:
+        """Of each hop, finest first, the first tile that a transaction at `from_us` or later looks at."""
+        return [level.begin(from_us, late=True) for level in self.levels]
+
+    def folded(
+        self,
+        prefix: bytes,
+        times_us: Sequence[int],
+        singles: Sequence[Tile],
+        fold: Callable[[Sequence[Tile]], Tile],
+        begins: Sequence[int],
+    ) -> list[Row]:
+        """The rows of all tiles that hold events, from the first that is wanted on.
+
+        Args:
+            prefix: of the key.
+            times_us: of the key's events, ascending.
+            singles: the events, each as a tile of its own.
+            fold: makes one tile of several.
+            begins: as the method of that name gives them.
+        """
+        rows = []
+        for level, mark, begin in zip(self.levels, self._marks, begins, strict=True):
+            key, hop = prefix + mark, level.hop_us
+            at = bisect_left(times_us, begin)
+            while at < len(times_us):
+                start = floor(times_us[at], hop)
+                end = bisect_left(times_us, start + hop, at)
+                tile = singles[at] if end == at + 1 else fold(singles[at:end])
+                rows.append((key + time_key(start), encode(tile)))
+                at = end
+        return rows
 
     def outdated(self, prefix: bytes, loaded: Loaded, oldest_us: int) -> list[KeyRange]:
         """The tiles that nobody at or after `oldest_us` looks at, of each hop in which a transaction opens a tile."""
