@@ -176,13 +176,25 @@ def narrated(table: RolloutTable, tell: Callable[[Event], None]) -> Iterator[Non
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Makes SIGTERM end the block as Ctrl-C does, so that what was started in it is stopped."""
+    """Makes SIGTERM end the block as Ctrl-C does, so that what was started in it is stopped.
+
+    Raises:
+        KeyboardInterrupt: one of the two has ended it, whatever those who were at work then made of that.
+    """
+    told = False
 
     def interrupt(number: int, frame: object) -> None:
+        nonlocal told
+        told = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except Exception as error:
+        if told:  # Beam, for one, makes an error of its own of what ends its worker
+            raise KeyboardInterrupt from error
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -110,9 +110,24 @@ def test_every_event_is_told_once_and_those_of_before_are_not(table: RolloutTabl
     assert told == [BEGUN, ENDED]
 
 
-def test_sigterm_ends_a_block_as_ctrl_c_does() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_a_block_alike(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), stoppable():
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         threading.Event().wait(BOUND_S)
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
+
+
+def test_an_interruption_that_somebody_turned_into_an_error_is_one_all_the_same() -> None:
+    with pytest.raises(KeyboardInterrupt), stoppable():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(BOUND_S)
+        except KeyboardInterrupt as interrupt:
+            raise RuntimeError("a worker ended") from interrupt
+
+
+def test_an_error_without_an_interruption_stays_what_it_is() -> None:
+    with pytest.raises(ZeroDivisionError), stoppable():
+        raise ZeroDivisionError
