@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines import console
+from pipelines.termination import on_sigterm
 
 if TYPE_CHECKING:
     from serving.gateway.server import Addresses
@@ -84,8 +84,7 @@ def model_server(
         _show_log()
         server = stack.enter_context(ModelServer(models, options))
         serving = stack.pop_all()
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    stop = on_sigterm()
 
     def serve() -> None:
         with serving:
@@ -308,8 +307,7 @@ def controller(
         )
         address = stack.enter_context(serve_metrics(rollout.metrics, host, metrics_port))
         opened = stack.pop_all()
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    stop = on_sigterm()
 
     def serve() -> None:
         with opened:
