@@ -65,8 +65,8 @@ def is_new(
     transaction_id, event_time = transaction["transaction_id"], transaction["event_time"]
     if label_time_us < event_time:
         raise OutcomeReportError(
-            f"label_time {label_time_us} of transaction {mask(transaction_id)!r} lies before its event_time {event_time}; "
-            "both are UTC microseconds since the Unix epoch"
+            f"label_time {label_time_us} of transaction {mask(transaction_id)!r} lies before its event_time "
+            f"{event_time}; both are UTC microseconds since the Unix epoch"
         )
     if standing is None:
         return True
@@ -75,8 +75,8 @@ def is_new(
         return False
     if label_time_us <= known_us:
         raise OutcomeReportError(
-            f"transaction {mask(transaction_id)!r} has had is_fraud {was_fraud} since label_time {known_us}, and is_fraud "
-            f"{is_fraud} is reported as of {label_time_us}; to correct it, give a later label_time"
+            f"transaction {mask(transaction_id)!r} has had is_fraud {was_fraud} since label_time {known_us}, and "
+            f"is_fraud {is_fraud} is reported as of {label_time_us}; to correct it, give a later label_time"
         )
     return True
 
@@ -93,7 +93,8 @@ def report(
     found = db.execute("SELECT transaction_json FROM decisions WHERE transaction_id = ?", (transaction_id,)).fetchone()
     if found is None:
         raise UnknownTransactionError(
-            f"transaction {mask(transaction_id)!r} is not in the decision log; report the transaction_id that was scored"
+            f"transaction {mask(transaction_id)!r} is not in the decision log; report the transaction_id "
+            "that was scored"
         )
     transaction = unpack_transaction(found[0])
     standing = db.execute(
