@@ -266,9 +266,9 @@ def controller(
     from schemas.versions import MODEL_NAME
     from serving import rules
     from serving.decisions.log import DecisionLog
+    from serving.listening import serve_metrics
     from serving.rollout import policy
     from serving.rollout.controller import Controller, Settings
-    from serving.rollout.metrics import serve_metrics
     from serving.rollout.model_folder import ModelFolder
     from serving.rollout.table import RolloutTable
 
@@ -305,7 +305,7 @@ def controller(
             settings=settings,
             now_us=lambda: time.time_ns() // 1_000,
         )
-        address = stack.enter_context(serve_metrics(rollout.metrics, host, metrics_port))
+        address = stack.enter_context(serve_metrics(rollout.metrics.registry, host, metrics_port))
         opened = stack.pop_all()
     stop = on_sigterm()
 

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from prometheus_client import start_http_server
 
 from schemas import scoring_pb2_grpc
-from schemas.errors import ConfigurationError
 from serving.features import FeatureStore
 from serving.gateway.door import Door
 from serving.gateway.metrics import FeatureWindow, Metrics
@@ -25,6 +23,7 @@ from serving.gateway.routes import Routes, Table
 from serving.gateway.scorer import Scorer, open_channel
 from serving.gateway.service import NAME, ScoringService
 from serving.gateway.settings import Settings
+from serving.listening import serve_metrics, taken
 from serving.rollout.routing import CANARY_LABEL, STABLE_LABEL
 from serving.rules import RuleSet
 
@@ -66,7 +65,7 @@ async def serving(parts: Parts, settings: Settings, surroundings: Surroundings) 
         try:
             port = server.add_insecure_port(f"{settings.host}:{settings.port}")
         except RuntimeError as error:
-            raise _taken(settings.host, settings.port, error) from error
+            raise taken(settings.host, settings.port, error) from error
         address = f"{settings.host}:{port}"
         routes = Routes(parts.table, address, parts.store.spec, parts.rules.digest, surroundings.now_us)
         stack.callback(routes.close)
@@ -118,13 +117,7 @@ async def serving(parts: Parts, settings: Settings, surroundings: Surroundings) 
         following = asyncio.create_task(routes.follow(settings.poll_s))
         stack.push_async_callback(_cancel, following)
         stack.push_async_callback(pipeline.close)
-        try:
-            web, thread = start_http_server(settings.metrics_port, settings.host, metrics.registry)
-        except OSError as error:
-            raise _taken(settings.host, settings.metrics_port, error) from error
-        stack.callback(thread.join)
-        stack.callback(web.server_close)
-        stack.callback(web.shutdown)
+        page = stack.enter_context(serve_metrics(metrics.registry, settings.host, settings.metrics_port))
         healthy = health.aio.HealthServicer()
         service = ScoringService(pipeline, outcomes, metrics)
         scoring_pb2_grpc.add_ScoringServicer_to_server(service, server)
@@ -135,14 +128,10 @@ async def serving(parts: Parts, settings: Settings, surroundings: Surroundings) 
         for name in ("", NAME):
             await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
         stack.push_async_callback(healthy.enter_graceful_shutdown)
-        yield Addresses(address, f"http://{settings.host}:{web.server_port}/metrics")
+        yield Addresses(address, page)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-def _taken(host: str, port: int, error: Exception) -> ConfigurationError:
-    return ConfigurationError(f"{host}:{port} cannot be listened on ({error}); name another port, or 0 for a free one")

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from wsgiref.simple_server import WSGIServer
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from prometheus_client import start_http_server
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from schemas.errors import ConfigurationError
+from serving.listening import serve_metrics, taken
 from serving.model_server.config import ModelSettings
 from serving.model_server.metrics import Metrics
 from serving.model_server.servable import SavedModel, Servable
@@ -66,7 +65,7 @@ class ModelServer:
         self._metrics = Metrics(self._versions.loaded)
         self._health = health.HealthServicer()
         self._server = self._grpc_server()
-        self._web: tuple[WSGIServer, threading.Thread] | None = None
+        self._listening = ExitStack()
         self.address = ""
         self.metrics_address = ""
 
@@ -81,14 +80,15 @@ class ModelServer:
         try:
             port = self._server.add_insecure_port(f"{options.host}:{options.port}")
         except RuntimeError as error:
-            raise _taken(options.host, options.port, error) from error
-        try:
-            self._web = start_http_server(options.metrics_port, options.host, self._metrics.registry)
-        except OSError as error:
-            self._server.stop(None)
-            raise _taken(options.host, options.metrics_port, error) from error
+            raise taken(options.host, options.port, error) from error
         self.address = f"{options.host}:{port}"
-        self.metrics_address = f"http://{options.host}:{self._web[0].server_port}/metrics"
+        try:
+            self.metrics_address = self._listening.enter_context(
+                serve_metrics(self._metrics.registry, options.host, options.metrics_port)
+            )
+        except ConfigurationError:
+            self._server.stop(None)
+            raise
         try:
             self._versions.start(self._models)
         except Refusal as refusal:
@@ -136,12 +136,4 @@ class ModelServer:
 
     def _stop_listening(self, grace_s: float | None) -> None:
         self._server.stop(grace_s).wait()
-        if self._web is not None:
-            web, thread = self._web
-            web.shutdown()
-            web.server_close()
-            thread.join()
-
-
-def _taken(host: str, port: int, error: Exception) -> ConfigurationError:
-    return ConfigurationError(f"{host}:{port} cannot be listened on ({error}); name another port, or 0 for a free one")
+        self._listening.close()

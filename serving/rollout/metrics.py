@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from schemas.errors import ConfigurationError
 from serving.rollout.judge import Check
 from serving.rollout.routing import Routing
 from serving.rollout.situation import Event, Situation, State
@@ -79,27 +77,3 @@ class Metrics:
         for event in events:
             if event.state in _STATES:
                 self.transitions.labels(event.state).inc()
-
-
-@contextmanager
-def serve_metrics(metrics: Metrics, host: str, port: int) -> Iterator[str]:
-    """Serves /metrics, and gives its address.
-
-    Args:
-        port: 0 takes a free one.
-
-    Raises:
-        ConfigurationError: the port is taken.
-    """
-    try:
-        web, thread = start_http_server(port, host, metrics.registry)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{host}:{port} cannot be listened on ({error}); name another port, or 0 for a free one"
-        ) from error
-    try:
-        yield f"http://{host}:{web.server_port}/metrics"
-    finally:
-        web.shutdown()
-        web.server_close()
-        thread.join()
