@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
+
+from schemas.errors import ArtifactError
 
 BUSY_S = 10.0
 _RETRY_S = 0.01
@@ -45,3 +50,28 @@ def connect(path: Path, schema: str) -> sqlite3.Connection:
         except BaseException:
             db.close()
             raise
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, purpose: Literal["read", "write"], where: str) -> Iterator[sqlite3.Connection]:
+    """All or nothing, and one state of the file for all statements inside.
+
+    Args:
+        purpose: a `write` waits for other writers, a `read` for nobody.
+        where: begins the error's message, such as `decision log path/to/file`.
+
+    Raises:
+        ArtifactError: the file is held by somebody else for too long, or can no longer be read or written.
+    """
+    try:
+        # At once for writing: a read that turns into a write later may find that it comes too late.
+        db.execute("BEGIN IMMEDIATE" if purpose == "write" else "BEGIN")
+        try:
+            yield db
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+    except sqlite3.Error as error:
+        raise ArtifactError(f"{where}: {error}; see who holds the file and whether its disk is full") from error

@@ -21,7 +21,7 @@ from serving.decisions.evidence import ShadowTally, Tally
 from serving.decisions.labels import Label, Reported
 from serving.decisions.record import Entry, Kept, ShadowEntry, decision_row, kept, shadow_row
 from serving.decisions.tallies import OutcomeCount, Share
-from serving.sqlite import connect
+from serving.sqlite import connect, transaction
 
 # In the header of the file, so that no other SQLite file is taken for a decision log.
 _MARK = int.from_bytes(b"fdec", "big")
@@ -205,31 +205,13 @@ class DecisionLog:
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        # At once for writing: a read that turns into a write later may find that it comes too late.
-        with self._writing, self._transaction(self._writer, "BEGIN IMMEDIATE") as db:
+        with self._writing, transaction(self._writer, "write", f"decision log {self._path}") as db:
             yield db
 
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
-        with self._reading, self._transaction(self._reader, "BEGIN") as db:
+        with self._reading, transaction(self._reader, "read", f"decision log {self._path}") as db:
             yield db
-
-    @contextmanager
-    def _transaction(self, db: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connection]:
-        """All or nothing, and one state of the file for all statements."""
-        try:
-            db.execute(begin)
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise ArtifactError(
-                f"decision log {self._path}: {error}; see who holds the file and whether its disk is full"
-            ) from error
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from schemas.features import EARTH_RADIUS_KM, KEYS, LOOK_BACK, Feature
 from schemas.transaction import SECOND_US
 from serving.features.folding import Event, Number, Values
 from serving.features.keys import AFTER, entity, floor
-from serving.features.past import Columns, Past, events_of, labels_of
+from serving.features.past import Past
 from serving.features.series import Series, Single, View
 from serving.features.sightings import Sightings, sighted
 from serving.features.table import KeyRange, Row, Table
@@ -70,18 +72,13 @@ class Entity:
         )
         self._labels = Series(_LABEL_MARKS, labels, [], [_LABEL_COLUMN], 0, hops_us, lateness_us) if labels else None
         self._sighted = sorted({str(f.column) for f in features if f.aggregate == "first_seen"})
-        self._inputs = sorted({*set().union(*map(_columns, features)), *self._sighted})
         self._lateness_us = lateness_us
         self._readers = [self._reader(feature) for feature in features]
 
     def prefix(self, transaction: Event) -> bytes | None:
         """What the rows of a transaction's key begin with; None for a transaction without the key."""
         parts = [transaction.get(column) for column in KEYS[self.kind]]
-        return None if None in parts else self.prefix_of(parts)
-
-    def prefix_of(self, key: Sequence[Any]) -> bytes:
-        """What the rows of a key begin with; its parts as `KEYS` orders them."""
-        return entity(self.kind, [str(part) for part in key])
+        return None if None in parts else entity(self.kind, [str(part) for part in parts])
 
     def look(self, table: Table, prefix: bytes, now: Event, time_us: int) -> Sight:
         """Reads what the features of a transaction need."""
@@ -126,31 +123,43 @@ class Entity:
         view = self._labels.read(table, prefix, time_us, adds=True)
         return self._labels.add(table, prefix, view, transaction_id, {_LABEL_COLUMN: int(is_fraud)})
 
-    def left(self, prefix: bytes, log: Columns, rows: Sequence[int], from_us: int) -> list[Row]:
-        """The rows, in order, that a key's transactions and labels leave behind for what comes at `from_us` or later.
+    def left(self, events: Past, labels: Past, from_us: int) -> Iterator[tuple[bytes, Callable[[], list[Row]]]]:
+        """What the past leaves behind, key by key: the prefix, and how to get the rows.
 
         Args:
-            prefix: of the key.
-            log: in order of (event_time, transaction_id), with the calendar's columns.
-            rows: the numbers of the key's rows, all before `from_us`; their labels count if they are, too.
-            from_us: the earliest time at which a transaction may yet come.
+            events: of all keys before `from_us`.
+            labels: of all keys that became known before.
+            from_us: the earliest time at which a transaction may yet come; what none of them looks at is left out.
         """
-        events = events_of(log, rows, self._inputs)
-        found = self._events.left(prefix, events, from_us)
-        if self._labels:
-            found += self._labels.left(prefix, labels_of(log, rows, from_us), from_us)
-        oldest_us = floor(from_us - _LOOK_BACK_US, _LOOK_BACK_HOP_US)
-        found += self._sightings_left(prefix, events.since(oldest_us))
-        return sorted(found)
+        events_left = self._events.left(events, from_us)
+        labels_left = self._labels.left(labels, from_us) if self._labels else None
+        labels_by_key = labels.rows_by_key(KEYS[self.kind]) if self._labels else {}
+        sightings_left = self._sightings_left(events, from_us)
 
-    def _sightings_left(self, prefix: bytes, events: Past) -> Iterator[Row]:
-        for number, column in enumerate(self._sighted):
-            seen: dict[Any, Sightings] = {}
-            for time_us, event in zip(events.times_us, events.events, strict=True):
-                if (value := event[column]) is not None:
-                    seen[value] = sighted(seen.get(value), time_us, time_us - self._lateness_us)
-            for value, sightings in seen.items():
-                yield self._sighting(prefix, number, value), sightings.pack()
+        def of_key(key: tuple[str, ...], prefix: bytes, rows: list[int]) -> list[Row]:
+            found = [*events_left(prefix, rows), *sightings_left(prefix, rows)]
+            return found + labels_left(prefix, labels_by_key.get(key, [])) if labels_left else found
+
+        for key, rows in events.rows_by_key(KEYS[self.kind]).items():
+            prefix = entity(self.kind, [str(part) for part in key])
+            yield prefix, partial(of_key, key, prefix, rows)
+
+    def _sightings_left(self, past: Past, from_us: int) -> Callable[[bytes, Sequence[int]], Iterator[Row]]:
+        columns = [past.column(name) for name in self._sighted]
+        oldest = past.first_row(floor(from_us - _LOOK_BACK_US, _LOOK_BACK_HOP_US))
+
+        def of_key(prefix: bytes, rows: Sequence[int]) -> Iterator[Row]:
+            rows = rows[bisect_left(rows, oldest) :]
+            for number, column in enumerate(columns):
+                seen: dict[Any, Sightings] = {}
+                for row in rows:
+                    if (value := column[row]) is not None:
+                        time_us = past.times_us[row]
+                        seen[value] = sighted(seen.get(value), time_us, time_us - self._lateness_us)
+                for value, sightings in seen.items():
+                    yield self._sighting(prefix, number, value), sightings.pack()
+
+        return of_key
 
     def _sighting(self, prefix: bytes, number: int, value: Any) -> bytes:
         return prefix + _SIGHTING_MARK + bytes([number]) + str(value).encode()

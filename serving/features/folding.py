@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Literal
 
 from schemas.features import Filter
+from serving.features.past import Past
 from serving.features.tiles import Tile
 
 Event = Mapping[str, Any]
@@ -34,6 +34,18 @@ class Number:
         number = int(value)
         return number * number if self.measure == "squares" else number
 
+    def of_all(self, past: Past) -> list[int | None]:
+        """What `of` gives for each event."""
+        values = [1] * len(past.times_us) if self.column is None else past.column(self.column)
+        if self.where is not None:
+            values = passing(self.where, past, values)
+        if self.measure == "count":
+            return [0 if value is None else 1 for value in values]
+        if self.measure == "squares":
+            return [0 if value is None else int(value) ** 2 for value in values]
+        nothing = None if self.measure in ("min", "max") else 0
+        return [nothing if value is None else int(value) for value in values]
+
     def merge(self, numbers: Iterable[int | None]) -> int | None:
         """The number of all events together."""
         if self.measure in ("min", "max"):
@@ -57,6 +69,15 @@ class Values:
         """The value of a single event, None where it adds none."""
         return event.get(self.column) if passes(self.where, event) else None
 
+    def of_all(self, past: Past) -> Sequence[Any]:
+        """What `of` gives for each event."""
+        values = past.column(self.column)
+        return values if self.where is None else passing(self.where, past, values)
+
+    def merge(self, values: Iterable[Any]) -> list[Any]:
+        """The set of all events together, in the order in which their values first came."""
+        return list(dict.fromkeys(value for value in values if value is not None))[: self.cap]
+
 
 def passes(where: Filter | None, event: Event) -> bool:
     """Whether an event passes a filter; one without the filtered value does not."""
@@ -66,6 +87,14 @@ def passes(where: Filter | None, event: Event) -> bool:
     if value is None:
         return False
     return bool(value < where.value if where.op == "<" else value >= where.value)
+
+
+def passing(where: Filter, past: Past, values: Sequence[Any]) -> list[Any]:
+    """Of each event a value, None where the event does not pass a filter."""
+    filtered = past.column(where.column)
+    if where.op == "<":
+        return [v if f is not None and f < where.value else None for v, f in zip(values, filtered, strict=True)]
+    return [v if f is not None and f >= where.value else None for v, f in zip(values, filtered, strict=True)]
 
 
 def single_numbers(numbers: Sequence[Number], event: Event) -> Tile:
@@ -85,11 +114,6 @@ def fold_numbers(numbers: Sequence[Number], tile: Tile | None, single: Tile) -> 
     return [number.merge(pair) for number, *pair in zip(numbers, tile, single, strict=True)]
 
 
-def fold_all_numbers(numbers: Sequence[Number], singles: Sequence[Tile]) -> Tile:
-    """The tile of numbers of several events."""
-    return [number.merge(column) for number, column in zip(numbers, zip(*singles, strict=True), strict=True)]
-
-
 def fold_values(sets: Sequence[Values], tile: Tile | None, single: Tile) -> Tile | None:
     """A tile of sets with one more event; None where nothing changes."""
     if tile is None:
@@ -99,9 +123,3 @@ def fold_values(sets: Sequence[Values], tile: Tile | None, single: Tile) -> Tile
         for values, kept, one in zip(sets, tile, single, strict=True)
     ]
     return [kept + more for kept, more in zip(tile, new, strict=True)] if any(new) else None
-
-
-def fold_all_values(sets: Sequence[Values], singles: Sequence[Tile]) -> Tile:
-    """The tile of sets of several events, as `fold_values` makes it of one after another."""
-    columns = zip(sets, zip(*singles, strict=True), strict=True)
-    return [list(dict.fromkeys(chain.from_iterable(column)))[: values.cap] for values, column in columns]

@@ -1,4 +1,4 @@
-"""A log by key: the events of each key, and its labels, in one piece and in order."""
+"""The past of a log in columns: its events or its labels in order, and which of them are of which key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serving.features.folding import Event
+from schemas.transaction import second_of_day, second_of_week
 
 # The canonical columns of a log, each with a value per row, times in microseconds; None is missing.
 Columns = Mapping[str, Sequence[Any]]
@@ -16,51 +16,55 @@ Columns = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Past:
-    """Events of one key in order of (time, transaction_id).
+    """Events, or labels, in order of (time, transaction_id).
 
     Attributes:
         times_us: when they came.
         ids: of their transactions.
-        events: what is known of them.
+        columns: what is known of them, as `Columns`.
     """
 
     times_us: Sequence[int]
     ids: Sequence[str]
-    events: Sequence[Event]
+    columns: Columns
 
-    def since(self, time_us: int) -> Past:
-        """Those at a time or after it."""
-        first = bisect_left(self.times_us, time_us)
-        return Past(self.times_us[first:], self.ids[first:], self.events[first:]) if first else self
+    def column(self, name: str) -> Sequence[Any]:
+        """The values of a column; one that a log lacks is missing."""
+        values = self.columns.get(name)
+        return [None] * len(self.times_us) if values is None else values
 
+    def first_row(self, time_us: int) -> int:
+        """The row of the first of them that did not come before a time."""
+        return bisect_left(self.times_us, time_us)
 
-def rows_by_key(log: Columns, names: Sequence[str], rows: int) -> dict[tuple[str, ...], list[int]]:
-    """The numbers of the first rows of a log by the values of columns; a row that lacks one of them is of no key."""
-    found: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for row, key in zip(range(rows), zip(*[log[name] for name in names], strict=True), strict=False):
-        if None not in key:
-            found[key].append(row)
-    return found
-
-
-def events_of(log: Columns, rows: Sequence[int], names: Sequence[str]) -> Past:
-    """Rows of a log in order of (event_time, transaction_id), with some of its columns."""
-    times, ids = log["event_time"], log["transaction_id"]
-    values = [[log[name][row] for row in rows] for name in names]
-    events = [dict(zip(names, of_row, strict=True)) for of_row in zip(*values, strict=True)] or [{} for _ in rows]
-    return Past([times[row] for row in rows], [ids[row] for row in rows], events)
+    def rows_by_key(self, names: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
+        """The rows, ascending, by the values of columns; a row that lacks one of them is of no key."""
+        found: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for row, key in enumerate(zip(*map(self.column, names), strict=True)):
+            if None not in key:
+                found[key].append(row)
+        return found
 
 
-def labels_of(log: Columns, rows: Sequence[int], before_us: int) -> Past:
-    """The labels of rows of a log that became known before a time."""
-    times, ids, frauds = log["label_time"], log["transaction_id"], log["is_fraud"]
+def events_before(log: Columns, until_us: int) -> Past:
+    """The transactions of a log, in order of (event_time, transaction_id), that came before a time."""
+    end = bisect_left(log["event_time"], until_us)
+    columns = {name: values[:end] for name, values in log.items()}
+    times_us = columns["event_time"]
+    calendar = {
+        "second_of_day": [second_of_day(time_us) for time_us in times_us],
+        "second_of_week": [second_of_week(time_us) for time_us in times_us],
+    }
+    return Past(times_us, columns["transaction_id"], {**columns, **calendar})
+
+
+def labels_of(events: Past, until_us: int) -> Past:
+    """The labels of events that became known before a time."""
+    labels = zip(events.column("is_fraud"), events.column("label_time"), strict=True)
     known = sorted(
-        (times[row], ids[row], int(frauds[row]))
-        for row in rows
-        if frauds[row] is not None and times[row] is not None and times[row] < before_us
+        (label_time, events.ids[row], row)
+        for row, (is_fraud, label_time) in enumerate(labels)
+        if is_fraud is not None and label_time is not None and label_time < until_us
     )
-    return Past(
-        [time_us for time_us, _, _ in known],
-        [transaction_id for _, transaction_id, _ in known],
-        [{"is_fraud": is_fraud} for _, _, is_fraud in known],
-    )
+    columns = {name: [values[row] for _, _, row in known] for name, values in events.columns.items()}
+    return Past([label_time for label_time, _, _ in known], columns["transaction_id"], columns)

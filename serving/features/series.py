@@ -8,7 +8,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from schemas.features import LOOK_BACK, Window
 from schemas.transaction import SECOND_US
@@ -17,8 +16,6 @@ from serving.features.folding import (
     Event,
     Number,
     Values,
-    fold_all_numbers,
-    fold_all_values,
     fold_numbers,
     fold_values,
     single_numbers,
@@ -27,7 +24,7 @@ from serving.features.folding import (
 from serving.features.keys import floor, time_at, time_key
 from serving.features.past import Past
 from serving.features.table import KeyRange, Row, Table
-from serving.features.tiles import Loaded, Tiling
+from serving.features.tiles import Loaded, Tile, Tiling
 
 _LOOK_BACK_US, _LOOK_BACK_HOP_US = LOOK_BACK.length_s * SECOND_US, LOOK_BACK.hop_s * SECOND_US
 
@@ -153,36 +150,53 @@ class Series:
         ]
         return rows, forgotten
 
-    def left(self, prefix: bytes, past: Past, from_us: int) -> list[Row]:
-        """The rows that events leave behind, without those that nobody at `from_us` or later looks at.
+    def left(self, past: Past, from_us: int) -> Callable[[bytes, Sequence[int]], list[Row]]:
+        """How to tell which rows the events of one key leave behind.
 
         Args:
-            prefix: of the key.
-            past: all of its events, which are before `from_us`.
-            from_us: the earliest time at which a transaction may yet come.
+            past: events of all keys before `from_us`.
+            from_us: the earliest time at which a transaction may yet come; what none of them looks at is left out.
+
+        Returns:
+            a function of the key's prefix and of the rows of its events in `past`.
         """
-        oldest_us = floor(from_us - _LOOK_BACK_US, _LOOK_BACK_HOP_US)
+        number_columns = [number.of_all(past) for number in self._numbers]
+        set_columns = [values.of_all(past) for values in self._values]
+        kept_columns = [past.column(name) for name in self._columns]
         of_numbers, of_values = self._of_numbers.begins(from_us), self._of_values.begins(from_us)
-        past = past.since(min([oldest_us, *of_numbers, *of_values]))
-        if not past.times_us:
-            return []
-        numbers = [single_numbers(self._numbers, event) for event in past.events]
-        values = [single_values(self._values, event) for event in past.events]
-        # The newest one is kept although nobody may ask for it: `read` looks for no tiles without it.
-        newest = len(past.times_us) - max(self._keep, 1)
-        first = max(min(newest, bisect_left(past.times_us, floor(from_us, self._finest_us or 1))), 0)
-        return [
-            *(
-                (self._single(prefix, time_us, key), encode([event.get(column) for column in self._columns]))
-                for time_us, key, event in zip(
-                    past.times_us[first:], past.ids[first:], past.events[first:], strict=True
-                )
-            ),
-            *self._of_numbers.folded(
-                prefix, past.times_us, numbers, partial(fold_all_numbers, self._numbers), of_numbers
-            ),
-            *self._of_values.folded(prefix, past.times_us, values, partial(fold_all_values, self._values), of_values),
-        ]
+        looks_back_to_us = floor(from_us - _LOOK_BACK_US, _LOOK_BACK_HOP_US)
+        oldest = past.first_row(min([looks_back_to_us, *of_numbers, *of_values]))
+        in_finest = past.first_row(floor(from_us, self._finest_us or 1))
+
+        def of_key(prefix: bytes, rows: Sequence[int]) -> list[Row]:
+            rows = rows[bisect_left(rows, oldest) :]
+            if not rows:
+                return []
+            # The newest is kept although nobody may ask for it: `read` looks for no tiles without it.
+            first_single = max(min(bisect_left(rows, in_finest), len(rows) - max(self._keep, 1)), 0)
+            singles = [
+                (self._single(prefix, past.times_us[row], past.ids[row]), encode([kept[row] for kept in kept_columns]))
+                for row in rows[first_single:]
+            ]
+            times_us = [past.times_us[row] for row in rows]
+            numbers = [(number.merge, [column[row] for row in rows]) for number, column in zip(self._numbers, number_columns, strict=True)]
+            sets = [(values.merge, [column[row] for row in rows]) for values, column in zip(self._values, set_columns, strict=True)]
+
+            def fold_numbers(begin: int, end: int) -> Tile:
+                if end == begin + 1:
+                    return [column[begin] for _, column in numbers]
+                return [merge(column[begin:end]) for merge, column in numbers]
+
+            def fold_sets(begin: int, end: int) -> Tile:
+                return [merge(column[begin:end]) for merge, column in sets]
+
+            return [
+                *singles,
+                *self._of_numbers.folded(prefix, times_us, fold_numbers, of_numbers),
+                *self._of_values.folded(prefix, times_us, fold_sets, of_values),
+            ]
+
+        return of_key
 
     def holds(self, table: Table, prefix: bytes, time_us: int, key: str) -> bool:
         """Whether an event is still kept singly."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from schemas.errors import ArtifactError
 from serving.features.table import KeyRange, Row
-from serving.sqlite import connect
+from serving.sqlite import connect, transaction
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS state (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID, STRICT;"
 
@@ -40,21 +40,8 @@ class SqliteTable:
         Raises:
             ArtifactError: the file is held by somebody else for too long, or can no longer be read or written.
         """
-        with self._lock:
-            try:
-                # At once for writing: a read that turns into a write later may find that it comes too late.
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise ArtifactError(
-                    f"feature store {self._path}: {error}; see who holds the file and whether its disk is full"
-                ) from error
+        with self._lock, transaction(self._db, "write", f"feature store {self._path}"):
+            yield
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None without one."""

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import math
 import struct
-from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +30,7 @@ from serving.features.entity import Entity, Value
 from serving.features.folding import Event
 from serving.features.keys import AFTER, time_key
 from serving.features.memory import MemoryTable
-from serving.features.past import Columns, rows_by_key
+from serving.features.past import Columns, events_before, labels_of
 from serving.features.sqlite import SqliteTable
 from serving.features.table import KeyRange, Row, Table
 
@@ -197,24 +196,15 @@ class TableFeatureStore:
         Raises:
             ConfigurationError: the store holds state, to which a log cannot be added.
         """
-        times = log["event_time"]
-        rows = bisect_left(times, until_us)
-        missing = [None] * len(times)
-        calendar = {
-            "second_of_day": [second_of_day(time_us) for time_us in times[:rows]],
-            "second_of_week": [second_of_week(time_us) for time_us in times[:rows]],
-        }
-        known = defaultdict(lambda: missing, {**log, **calendar})
-        keys = sorted(
-            (kind.prefix_of(key), number, of_key)
-            for number, kind in enumerate(self._entities)
-            for key, of_key in rows_by_key(known, KEYS[kind.kind], rows).items()
-        )
-        left = (self._entities[number].left(prefix, known, of_key, until_us) for prefix, number, of_key in keys)
+        events = events_before(log, until_us)
+        labels = labels_of(events, until_us)
+        keys = sorted(chain.from_iterable(kind.left(events, labels, until_us) for kind in self._entities), key=itemgetter(0))
+        # In order of their keys, so that a file is written from its beginning to its end.
+        rows = chain.from_iterable(sorted(of_key()) for _, of_key in keys)
         with self._table.transaction():
             if len(self._table.scan(b"", AFTER, 2)) > 1:
                 raise ConfigurationError("the feature store holds state already; load the log into a new store")
-            self._table.write(chain.from_iterable(left), [])
+            self._table.write(rows, [])
 
     def close(self) -> None:
         """Closes the table."""

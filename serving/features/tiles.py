@@ -144,20 +144,14 @@ class Tiling:
         return [level.begin(from_us, late=True) for level in self.levels]
 
     def folded(
-        self,
-        prefix: bytes,
-        times_us: Sequence[int],
-        singles: Sequence[Tile],
-        fold: Callable[[Sequence[Tile]], Tile],
-        begins: Sequence[int],
+        self, prefix: bytes, times_us: Sequence[int], fold: Callable[[int, int], Tile], begins: Sequence[int]
     ) -> list[Row]:
-        """The rows of all tiles that hold events, from the first that is wanted on.
+        """The rows of all tiles that hold events, of each hop from the first that is wanted on.
 
         Args:
             prefix: of the key.
             times_us: of the key's events, ascending.
-            singles: the events, each as a tile of its own.
-            fold: makes one tile of several.
+            fold: makes the tile of the events from one place up to another.
             begins: as the method of that name gives them.
         """
         rows = []
@@ -167,8 +161,7 @@ class Tiling:
             while at < len(times_us):
                 start = floor(times_us[at], hop)
                 end = bisect_left(times_us, start + hop, at)
-                tile = singles[at] if end == at + 1 else fold(singles[at:end])
-                rows.append((key + time_key(start), encode(tile)))
+                rows.append((key + time_key(start), encode(fold(at, end))))
                 at = end
         return rows
 

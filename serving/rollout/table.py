@@ -19,7 +19,7 @@ from typing import Any, Literal
 from schemas.errors import ArtifactError, ConfigurationError
 from serving.rollout.routing import Routing
 from serving.rollout.situation import Event, Situation
-from serving.sqlite import connect
+from serving.sqlite import connect, transaction
 
 CommandName = Literal["pause", "resume", "abort"]
 
@@ -306,31 +306,13 @@ class RolloutTable:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._transaction("BEGIN") as db:
+        with self._lock, transaction(self._db, "read", f"rollout table {self._path}") as db:
             yield db
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        # At once for writing: a read that turns into a write later may find that it comes too late.
-        with self._transaction("BEGIN IMMEDIATE") as db:
+        with self._lock, transaction(self._db, "write", f"rollout table {self._path}") as db:
             yield db
-
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._db.execute(begin)
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise ArtifactError(
-                    f"rollout table {self._path}: {error}; see who holds the file and whether its disk is full"
-                ) from error
 
 
 def _routing(db: sqlite3.Connection) -> Routing:
