@@ -16,7 +16,7 @@ help: ## list the verbs
 install: ## make or repair .venv from the lock
 	@$(if $(PYTHON),,$(error no Python found: install Python 3.11, or say where it is: make PYTHON=/path/to/python3.11))$(PYTHON) infra/bootstrap.py
 
-demo: install ## simulate a log, train, gate and register a model
+demo: install ## train three versions, roll them out under live traffic, throw the bad one out
 	$(VENV)/fraudops demo
 
 test: install ## run the tests

@@ -10,7 +10,7 @@ from pipelines import console
 
 # verb -> (module that holds its click command as `command`, the line that `fraudops --help` shows).
 VERBS: dict[str, tuple[str, str]] = {
-    "demo": ("pipelines.commands.demo", "Simulate a log and take it through the pipeline."),
+    "demo": ("pipelines.commands.demo", "Train three versions, roll them out, throw the bad one out."),
     "simulate": ("pipelines.commands.simulate", "Write a simulated transaction log."),
     "run": ("pipelines.commands.run", "Take a log through the pipeline to the registry."),
     "features": ("pipelines.commands.features", "Compute the features of a log; compare two results."),
