@@ -45,7 +45,8 @@ def test_the_commands_of_our_parts_parse(service: str) -> None:
     params = parsed(fraudops, words)
     assert params["host"] == "0.0.0.0"
     assert str(params["workspace"]) in volumes(service)
-    server, port = params["model_server"].split(":")
+    (asked,) = params["model_servers"] if service == "controller" else [params["model_server"]]
+    server, port = asked.split(":")
     assert server in SERVICES
     assert int(port) == Ports().model_server
     if service == "controller":
