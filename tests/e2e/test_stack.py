@@ -37,7 +37,8 @@ from serving.rollout.routing import STABLE_LABEL, Routing, Served
 from serving.rollout.table import RolloutTable
 from tests.e2e.conftest import Answer
 
-pytestmark = pytest.mark.slow
+# Nine starts of TensorFlow, one after another, in each test.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # For one start of one part on a machine that is five times slower and busy with other things.
 BOUND_S = 300
