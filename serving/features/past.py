@@ -67,4 +67,5 @@ def labels_of(events: Past, until_us: int) -> Past:
         if is_fraud is not None and label_time is not None and label_time < until_us
     )
     columns = {name: [values[row] for _, _, row in known] for name, values in events.columns.items()}
+    columns["is_fraud"] = [int(is_fraud) for is_fraud in columns.get("is_fraud", [])]
     return Past([label_time for label_time, _, _ in known], columns["transaction_id"], columns)

@@ -179,8 +179,14 @@ class Series:
                 for row in rows[first_single:]
             ]
             times_us = [past.times_us[row] for row in rows]
-            numbers = [(number.merge, [column[row] for row in rows]) for number, column in zip(self._numbers, number_columns, strict=True)]
-            sets = [(values.merge, [column[row] for row in rows]) for values, column in zip(self._values, set_columns, strict=True)]
+            numbers = [
+                (number.merge, [column[row] for row in rows])
+                for number, column in zip(self._numbers, number_columns, strict=True)
+            ]
+            sets = [
+                (values.merge, [column[row] for row in rows])
+                for values, column in zip(self._values, set_columns, strict=True)
+            ]
 
             def fold_numbers(begin: int, end: int) -> Tile:
                 if end == begin + 1:

@@ -198,7 +198,9 @@ class TableFeatureStore:
         """
         events = events_before(log, until_us)
         labels = labels_of(events, until_us)
-        keys = sorted(chain.from_iterable(kind.left(events, labels, until_us) for kind in self._entities), key=itemgetter(0))
+        keys = sorted(
+            chain.from_iterable(kind.left(events, labels, until_us) for kind in self._entities), key=itemgetter(0)
+        )
         # In order of their keys, so that a file is written from its beginning to its end.
         rows = chain.from_iterable(sorted(of_key()) for _, of_key in keys)
         with self._table.transaction():

@@ -190,3 +190,10 @@ def test_a_log_is_not_loaded_on_top_of_state() -> None:
     with pytest.raises(ConfigurationError, match="new store"):
         load(store, log)
     assert content(table, NEVER) == before
+
+
+def test_one_that_comes_as_late_as_allowed_sees_what_came_earlier_in_its_minute() -> None:
+    row = {"card_id": "c", "merchant_id": "m", "is_fraud": None, "label_time": None}
+    log = [{**row, "transaction_id": str(second), "event_time": second * SECOND_US} for second in (10, 20, 30, 40, 630)]
+    _, store = loaded(specify(COLUMN, (Feature("card", "count", HOUR),), ()), log, 600)
+    assert store.observe({**row, "transaction_id": "late", "event_time": 30 * SECOND_US}).numbers == (2,)
