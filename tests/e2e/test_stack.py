@@ -37,7 +37,7 @@ from serving.rollout.routing import STABLE_LABEL, Routing, Served
 from serving.rollout.table import RolloutTable
 from tests.e2e.conftest import Answer
 
-# Nine starts of TensorFlow, one after another, in each test.
+# Up to a dozen starts of processes that import TensorFlow, one after another.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # For one start of one part on a machine that is five times slower and busy with other things.
