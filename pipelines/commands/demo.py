@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pipelines.demo.stage import Child
     from pipelines.run import Outcome
     from pipelines.workspace import Workspace
+    from serving.rollout.situation import Event
 
 # Transactions per second; two processors carry them while they train.
 _RATE = 150
@@ -132,9 +134,11 @@ def _served(
     policy, retraining = write_policy(folder / "policy.yaml"), write_retraining(folder / "retraining.yaml")
     console.say("starting MLflow, model server, controller and gateway")
     addresses = running.enter_context(stage.stack(where, logs.SOURCE, policy, console.say))
-    number = len(list(folder.glob("live-*.parquet"))) + 1
-    live, answers = folder / f"live-{number}.parquet", folder / f"answers-{number}.jsonl"
-    logs.live_log(live, number)
+    earlier = sorted(folder.glob("answers-*.jsonl"))
+    live, answers = folder / "live.parquet", folder / f"answers-{len(earlier) + 1:02}.jsonl"
+    logs.live_log(
+        live, [answer["transaction_id"] for answer in findings.read_answers(earlier) if answer["error"] is None]
+    )
     console.say(f"{_RATE} transactions a second go to the gateway at {addresses['gateway']}: {live}")
     traffic = running.enter_context(
         stage.child(
@@ -146,7 +150,7 @@ def _served(
     table = running.enter_context(closing(RolloutTable(where.rollout)))
     decisions = running.enter_context(closing(DecisionLog(where.decisions)))
 
-    with stage.narrated(table, lambda event: console.say(f"  {event_line(event)}")):
+    with stage.narrated(table, lambda event: console.say(f"  {event_line(_in_short(event))}")):
         good = [int(first["model_version"])]
         _approve(where, good[0], "finds most of the frauds, and the rules alone do not")
         stage.wait_for_end(table, good[0], traffic, _ROLLOUT_S)
@@ -210,7 +214,7 @@ def _page(found: Findings, hints: RenderableType) -> RenderableType:
         checks.add_row(Text("yes", "green") if check.holds else Text("NO", "bold red"), Text(check.expected))
     parts: list[RenderableType] = []
     for title, content in (
-        ("Rollouts", events_table(found.history)),
+        ("Rollouts", events_table([_in_short(event) for event in found.history])),
         ("Canary steps: shares measured from the decision log", shares),
         ("In shadow: what a version would have blocked, on transactions that another decided", asides),
         ("Decisions", outcomes),
@@ -218,6 +222,11 @@ def _page(found: Findings, hints: RenderableType) -> RenderableType:
     ):
         parts += [Text(title, style="bold"), content, Text()]
     return Group(*parts, hints)
+
+
+def _in_short(event: Event) -> Event:
+    """An event with the first of its reasons; `fraudops rollout history` shows all."""
+    return replace(event, reason=event.reason.partition("; ")[0])
 
 
 def _share(part: int, whole: int) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -235,15 +236,17 @@ def aside(version: int, tally: ShadowTally) -> Aside:
 
 
 def calls(answers: Iterable[Path]) -> Calls:
-    """What the client wrote down of its calls."""
-    codes: Counter[str | None] = Counter()
+    """What the client wrote down of its calls, counted."""
+    codes = [answer["error"] for answer in read_answers(answers)]
+    return Calls(len(codes), dict(Counter(code for code in codes if code is not None)))
+
+
+def read_answers(answers: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """What the client wrote down of its calls, one after another."""
     for file in answers:
         with file.open("rb") as lines:
             # A client that was killed leaves a line without an end.
-            codes.update(orjson.loads(line)["error"] for line in lines if line.endswith(b"\n"))
-    made = codes.total()
-    del codes[None]
-    return Calls(made, {str(code): count for code, count in codes.items()})
+            yield from (orjson.loads(line) for line in lines if line.endswith(b"\n"))
 
 
 def _reached(history: Sequence[Event], version: int, state: State) -> bool:

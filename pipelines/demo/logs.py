@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from components import simulator
 from components.ingest import ingest
@@ -15,7 +17,7 @@ from schemas import sources
 SOURCE = "simulated"
 CARDS, DAYS, SEED = 4_000, 60, 1
 # Far more than any demonstration takes: the live log must not end before it does.
-LIVE_DAYS = 30
+LIVE_DAYS = 60
 
 
 def training_log(folder: Path) -> tuple[Path, pa.Table]:
@@ -39,12 +41,15 @@ def warehouse_copy(training: Path, log: pa.Table) -> Path:
     return file
 
 
-def live_log(file: Path, number: int) -> None:
-    """Writes days of the same world that nobody has seen yet.
+def live_log(file: Path, answered: Collection[str]) -> None:
+    """Writes the days of the same world that follow, from where an earlier demonstration was stopped.
+
+    Without a gap: cards that had not paid for weeks would look as if they had changed hands.
 
     Args:
         file: to write.
-        number: of the live log, from 1; each goes on where the one before ends.
+        answered: ids of the transactions that were decided already.
     """
-    start = simulator.START + timedelta(days=DAYS + (number - 1) * LIVE_DAYS)
-    simulator.write(simulator.simulate(CARDS, LIVE_DAYS, SEED, start), file)
+    log = simulator.simulate(CARDS, LIVE_DAYS, SEED, simulator.START + timedelta(days=DAYS))
+    known = pa.array(answered, pa.string())
+    simulator.write(log.filter(pc.invert(pc.is_in(log["transaction_id"], known))), file)
