@@ -197,3 +197,15 @@ def test_one_that_comes_as_late_as_allowed_sees_what_came_earlier_in_its_minute(
     log = [{**row, "transaction_id": str(second), "event_time": second * SECOND_US} for second in (10, 20, 30, 40, 630)]
     _, store = loaded(specify(COLUMN, (Feature("card", "count", HOUR),), ()), log, 600)
     assert store.observe({**row, "transaction_id": "late", "event_time": 30 * SECOND_US}).numbers == (2,)
+
+
+def test_sets_of_a_busy_key_stop_at_their_caps() -> None:
+    spec = specify(COLUMN, (Feature("merchant", "distinct", DAY, "card_id", cap=3),), ())
+    row = {"merchant_id": "m", "is_fraud": None, "label_time": None}
+    cards = ["d", "b", "d", "a", "c", "b", "e"]
+    log = [
+        {**row, "transaction_id": str(n), "event_time": n * SECOND_US, "card_id": card} for n, card in enumerate(cards)
+    ]
+    log.append({**row, "transaction_id": "last", "event_time": DAY_US // 2, "card_id": "f"})
+    (whole_table, _), (bulk_table, _) = (make(spec, log, 600) for make in (replayed, loaded))
+    assert_same_rows(whole_table, bulk_table, DAY_US // 2 - 600 * SECOND_US)
