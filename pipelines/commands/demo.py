@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import click
 import orjson
 
 from pipelines import console
-from pipelines.commands.rollout import event_line, events_table
+from pipelines.commands.rollout import event_line
 from pipelines.commands.run import table as steps_table
 from pipelines.commands.run import train
 
@@ -106,7 +107,7 @@ def _trained(folder: Path, name: str, log: Path, config: Path | None, workspace:
 
     kept = folder / f"{name}.json"
     if kept.exists():
-        console.say(f"{name} is trained already; remove {folder.parent} to begin anew")
+        console.say(f"the {name} version is there already; remove {folder.parent} to begin anew")
     else:
         outcome = train(SOURCE, log, None, config, workspace)
         console.stderr().print(steps_table(outcome), crop=False)
@@ -158,7 +159,7 @@ def _served(
         _approve(where, good[1], "as good as the first, and trained anew")
         # While the second is rolled out, so that a live stack has a candidate and a training run at once.
         warehouse = logs.warehouse_copy(past, log)
-        skewed = int(_trained(folder, "from-warehouse", warehouse, None, workspace)["model_version"])
+        skewed = int(_trained(folder, "skewed", warehouse, None, workspace)["model_version"])
         stage.wait_for_end(table, good[1], traffic, _ROLLOUT_S)
         _approve(where, skewed, "finds more than the others, offline")
         stage.wait_for_end(table, skewed, traffic, _ROLLOUT_S)
@@ -184,6 +185,11 @@ def _page(found: Findings, hints: RenderableType) -> RenderableType:
     def table(*columns: str) -> Table:
         return Table(*columns, box=None, pad_edge=False)
 
+    history = table("UTC", "version", "state", "canary", "reason")
+    for event in map(_in_short, found.history):
+        time = datetime.fromtimestamp(event.time_us / 1_000_000, UTC)
+        version, weight = str(event.version or "-"), f"{event.weight:.0%}"
+        history.add_row(f"{time:%H:%M:%S}", version, event.state, weight, Text(event.reason))
     shares = table("version", "weight", "transactions", "of them canary", "cards", "of them canary")
     for share in found.shares:
         shares.add_row(
@@ -214,7 +220,7 @@ def _page(found: Findings, hints: RenderableType) -> RenderableType:
         checks.add_row(Text("yes", "green") if check.holds else Text("NO", "bold red"), Text(check.expected))
     parts: list[RenderableType] = []
     for title, content in (
-        ("Rollouts", events_table([_in_short(event) for event in found.history])),
+        ("Rollouts", history),
         ("Canary steps: shares measured from the decision log", shares),
         ("In shadow: what a version would have blocked, on transactions that another decided", asides),
         ("Decisions", outcomes),

@@ -96,7 +96,7 @@ def history_command(workspace: Path) -> console.Reply:
     fields = [{"time": _iso(event.time_us)} | asdict(event) for event in events]
     for one in fields:
         del one["time_us"]
-    return console.Reply({"events": fields}, events_table(events))
+    return console.Reply({"events": fields}, _events(events))
 
 
 def _order(name: CommandName, help_line: str, needs_reason: bool) -> Callable[..., console.Reply]:
@@ -252,8 +252,7 @@ def _page(status: Status, now_us: int) -> RenderableType:
     return Group(*parts)
 
 
-def events_table(events: Sequence[Event]) -> RenderableType:
-    """A history for people, a row per event."""
+def _events(events: Sequence[Event]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 

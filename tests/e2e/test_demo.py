@@ -63,7 +63,7 @@ def test_the_demonstration_ends_as_it_should_also_when_it_was_stopped_in_between
         supervision.stop(Workspace.at(workspace).stack)
 
     fields = json.loads(answer)
-    assert "first is trained already" in said.read_text()
+    assert "the first version is there already" in said.read_text()
     assert fields["metrics"]["test"]["average_precision"] < 0.95
     assert [check for check in fields["checks"] if not check["holds"]] == []
     assert fields["versions"] == {"good": [1, 2], "skewed": 3, "champion": 2}

@@ -78,7 +78,7 @@ def test_what_was_trained_is_not_trained_again(
     code, again, said = play(tmp_path, capsys)
     assert (code, again) == (0, first)
     assert len(runs) == 1
-    assert "first is trained already" in said
+    assert "the first version is there already" in said
 
 
 def test_a_gate_that_says_no_ends_the_demonstration_and_is_asked_again_the_next_time(
@@ -112,7 +112,7 @@ def test_the_page_at_the_end_shows_rollouts_shares_decisions_and_what_did_not_ho
         console.print(demo._page(found, Text("where to look")))
     shown = " ".join(capture.get().split())
     for part in (
-        "3 promoted 0% 9 nobody noticed",
+        "00:00:00 3 promoted 0% nobody noticed",
         "2 25% 1,000 24.9% 800 25.4%",
         "3 1,000 38 3.80% 5 0.50% 7.6",
         "canary 2 REVIEW 17",
