@@ -258,7 +258,6 @@ def controller(
     import os
     import time
 
-    from pipelines.quiet import quiet
     from pipelines.workspace import Workspace
     from schemas import sources
     from schemas.approval import read_approvers_key
@@ -270,6 +269,7 @@ def controller(
     from serving.rollout import policy
     from serving.rollout.controller import Controller, Settings
     from serving.rollout.model_folder import ModelFolder
+    from serving.rollout.model_servers import ModelServers, ensure_config
     from serving.rollout.table import RolloutTable
 
     # While a registry does not answer, rollbacks must not wait: MLflow would try for minutes.
@@ -289,11 +289,9 @@ def controller(
         table = stack.enter_context(closing(RolloutTable(space.rollout)))
         stack.enter_context(table.lead())
         # What takes seconds to import comes when it is clear that there is no other controller.
-        with quiet():
-            from pipelines.registry import MlflowRegistry
-            from serving.rollout.model_servers import ModelServers, ensure_config
+        from pipelines.registry import MlflowRegistry
 
-            registry = MlflowRegistry(tracking_uri or space.tracking_uri)
+        registry = MlflowRegistry(tracking_uri or space.tracking_uri)
         ensure_config(space.models_config)
         servers = ModelServers(model_servers, MODEL_NAME, models, space.models_config, timeout_s=5.0)
         rollout = Controller(
