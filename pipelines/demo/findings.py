@@ -73,8 +73,10 @@ class Aside:
 
     @property
     def ratio(self) -> float | None:
-        """How many times as many it would have blocked; None where nothing was blocked."""
-        return self.blocks / self.decided_blocks if self.decided_blocks else None
+        """How many times as many it would have blocked, infinitely many beside none; None where neither blocked."""
+        if self.decided_blocks:
+            return self.blocks / self.decided_blocks
+        return math.inf if self.blocks else None
 
 
 @dataclass(frozen=True)

@@ -85,11 +85,15 @@ def test_a_skewed_version_that_was_never_judged_does_not_count_as_thrown_out() -
     assert missed(found) == ["version 3, which passed the gates, is rolled back once it has been judged"]
 
 
-@pytest.mark.parametrize("aside", [Aside(3, 1_000, 14, 5), Aside(3, 1_000, 14, 0), Aside(2, 1_000, 40, 5)])
+@pytest.mark.parametrize("aside", [Aside(3, 1_000, 14, 5), Aside(3, 1_000, 0, 0), Aside(2, 1_000, 40, 5)])
 def test_a_skewed_version_that_does_not_misbehave_fails(aside: Aside) -> None:
     assert missed(replace(AS_IT_SHOULD, asides=(aside,))) == [
         "version 3 blocks at least 3 times as many as what decides"
     ]
+
+
+def test_a_skewed_version_may_be_thrown_out_before_what_decides_has_blocked_anything() -> None:
+    assert replace(AS_IT_SHOULD, asides=(Aside(3, 257, 9, 0),)).passed
 
 
 def test_a_share_of_cards_that_chance_does_not_explain_fails() -> None:
