@@ -154,10 +154,10 @@ def _served(
     with stage.narrated(table, lambda event: console.say(f"  {event_line(_in_short(event))}")):
         good = [int(first["model_version"])]
         _approve(where, good[0], "finds most of the frauds, and the rules alone do not")
-        stage.wait_for_end(table, good[0], traffic, _ROLLOUT_S)
+        # Each version is trained while the one before it is rolled out.
         good.append(int(_trained(folder, "retrained", past, retraining, workspace)["model_version"]))
+        stage.wait_for_end(table, good[0], traffic, _ROLLOUT_S)
         _approve(where, good[1], "as good as the first, and trained anew")
-        # While the second is rolled out, so that a live stack has a candidate and a training run at once.
         warehouse = logs.warehouse_copy(past, log)
         skewed = int(_trained(folder, "skewed", warehouse, None, workspace)["model_version"])
         stage.wait_for_end(table, good[1], traffic, _ROLLOUT_S)
