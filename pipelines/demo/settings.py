@@ -12,7 +12,7 @@ from serving.rollout.policy import CanaryStep, Limits, Policy, Step
 # A rollout of a minute, that two processors carry while they train the next version: how slow they are then says
 # nothing about a model.
 POLICY = Policy(
-    shadow=Step(min_decisions=1_000, min_seconds=5),
+    shadow=Step(min_decisions=1_500, min_seconds=5),
     canary=(
         CanaryStep(weight=0.01, min_decisions=10, min_seconds=8),
         CanaryStep(weight=0.05, min_decisions=50, min_seconds=8),
@@ -24,9 +24,11 @@ POLICY = Policy(
         max_latency_ratio=20.0,
         latency_grace_ms=200.0,
         latency_budget_ms=1_000.0,
-        # Some dozen frauds a step decide: of so few, twice as many may be chance.
-        max_block_ratio=2.0,
-        max_alert_ratio=2.0,
+        # Some dozen frauds a step decide, and a fraudster who empties one card is a good part of them.
+        max_block_ratio=2.5,
+        max_alert_ratio=2.5,
+        confidence=0.9999,
+        card_correlation=1.0,
     ),
 )
 # Another beginning and another order of the same rows: as good a model, and not the same one.
