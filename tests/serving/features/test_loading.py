@@ -20,6 +20,8 @@ from tests.components.features.logs import DAY_US, SECOND_US, logs
 from tests.components.features.test_engine import EVERYTHING, UNUSUAL
 from tests.serving.features.replays import events, in_order
 
+ONE: dict[str, list[Any]] = {"transaction_id": ["a"], "event_time": [0], "card_id": ["c"], "merchant_id": ["m"]}
+
 Rows = list[dict[str, Any]]
 NEVER = -(1 << 63)
 
@@ -166,29 +168,27 @@ def test_a_label_that_became_known_after_the_logs_last_transaction_is_not_in() -
 
 
 def test_a_column_that_a_log_lacks_is_missing() -> None:
-    log = {"transaction_id": ["a"], "event_time": [0], "card_id": ["c"], "merchant_id": ["m"]}
     store = TableFeatureStore.in_memory(EVERYTHING, 0)
-    load(store, log)
+    load(store, ONE)
     one_by_one = TableFeatureStore.in_memory(EVERYTHING, 0)
     following = {"card_id": "c", "merchant_id": "m", "event_time": SECOND_US, "transaction_id": "b"}
-    one_by_one.observe({name: values[0] for name, values in log.items()})
+    one_by_one.observe({name: values[0] for name, values in ONE.items()})
     assert repr(store.observe(following)) == repr(one_by_one.observe(following))
 
 
 def test_an_empty_log_leaves_a_store_as_it_is() -> None:
     store = TableFeatureStore.in_memory(EVERYTHING)
     load(store, {"transaction_id": [], "event_time": []})
-    load(store, {"transaction_id": ["a"], "event_time": [0], "card_id": ["c"], "merchant_id": ["m"]})
+    load(store, ONE)
 
 
 def test_a_log_is_not_loaded_on_top_of_state() -> None:
-    log = {"transaction_id": ["a"], "event_time": [0], "card_id": ["c"], "merchant_id": ["m"]}
     table = MemoryTable()
     store = TableFeatureStore(table, EVERYTHING)
-    load(store, log)
+    load(store, ONE)
     before = content(table, NEVER)
     with pytest.raises(ConfigurationError, match="new store"):
-        load(store, log)
+        load(store, ONE)
     assert content(table, NEVER) == before
 
 
