@@ -177,9 +177,14 @@ def test_a_column_that_a_log_lacks_is_missing() -> None:
 
 
 def test_an_empty_log_leaves_a_store_as_it_is() -> None:
-    store = TableFeatureStore.in_memory(EVERYTHING)
+    table = MemoryTable()
+    store = TableFeatureStore(table, EVERYTHING)
+    before = content(table, NEVER)
     load(store, {"transaction_id": [], "event_time": []})
+    assert content(table, NEVER) == before
+    # It is still one without state, which takes a log.
     load(store, ONE)
+    assert len(content(table, NEVER)) > len(before)
 
 
 def test_a_log_is_not_loaded_on_top_of_state() -> None:
