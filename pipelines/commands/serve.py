@@ -148,12 +148,13 @@ def gateway(
     from schemas.features import specify
     from serving import rules
     from serving.decisions.log import DecisionLog
-    from serving.features import TableFeatureStore
+    from serving.features import ProcessFeatureStore
     from serving.gateway.door import Door
     from serving.gateway.ports import Surroundings
     from serving.gateway.server import Parts, serving
     from serving.gateway.settings import Settings
     from serving.rollout.table import RolloutTable
+    from serving.sqlite import checkpoints
 
     mapping = sources.load(source)
     spec = specify(mapping.provided)
@@ -183,15 +184,16 @@ def gateway(
     # The event loop waits for the interpreter while the feature store computes; ten times shorter turns, and a garbage
     # collector that does not walk everything for each thousand messages, gave 6 to 17 % more calls a second.
     sys.setswitchinterval(0.0005)
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(5_000, 20, 100)
     with ExitStack() as stack:
         parts = Parts(
             door=Door(mapping, card_key, settings.max_ahead_s),
-            store=stack.enter_context(closing(TableFeatureStore.embedded(store_file, spec))),
+            store=stack.enter_context(closing(ProcessFeatureStore(store_file, spec))),
             log=stack.enter_context(closing(DecisionLog(space.decisions))),
             table=stack.enter_context(closing(RolloutTable(space.rollout))),
             rules=rule_set,
         )
+        stack.enter_context(checkpoints(space.decisions))
         runner = stack.enter_context(asyncio.Runner())
         online, stop = AsyncExitStack(), asyncio.Event()
 
@@ -202,6 +204,7 @@ def gateway(
         addresses = runner.run(start())
         stack.callback(lambda: runner.run(online.aclose()))
         opened = stack.pop_all()
+    gc.freeze()
 
     def serve() -> None:
         with opened:
