@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -55,7 +55,7 @@ def load(path: Path | None) -> RunConfig:
         return RunConfig()
     if not isinstance(raw, dict):
         raise ConfigurationError(f"configuration {path} holds {type(raw).__name__}, not keys with values")
-    _refuse_unknown(RunConfig, raw, str(path))
+    refuse_unknown(RunConfig, raw, f"of configuration {path}")
     try:
         return TypeAdapter(RunConfig).validate_python(raw)
     except ValidationError as error:
@@ -66,12 +66,28 @@ def load(path: Path | None) -> RunConfig:
         raise ConfigurationError(f"configuration {path}: {error}") from error
 
 
-def _refuse_unknown(kind: Any, raw: dict[str, Any], where: str) -> None:
-    """A misspelt key must not silently leave a default in force; pydantic forbids extras on its own classes only."""
+def refuse_unknown(kind: Any, raw: dict[str, Any], where: str) -> None:
+    """A misspelt key must not silently leave a default in force; pydantic forbids extras on its own classes only.
+
+    Args:
+        kind: a dataclass.
+        raw: what is to become one.
+        where: ends the message's first part, such as `of configuration path/to/file`.
+
+    Raises:
+        ConfigurationError: a key is no field of the class, or of one in it.
+    """
     known = {f.name for f in fields(kind)}
     for key in raw.keys() - known:
-        raise ConfigurationError(f"configuration {where}: unknown key {key!r}; known: {', '.join(sorted(known))}")
+        raise ConfigurationError(f"unknown key {key!r} {where}; known: {', '.join(sorted(known))}")
     hints = get_type_hints(kind)
     for key, value in raw.items():
-        if is_dataclass(hints[key]) and isinstance(value, dict):
-            _refuse_unknown(hints[key], value, f"{where}: {key}")
+        inner = [one for one in (hints[key], *get_args(hints[key])) if is_dataclass(one)]
+        if not inner or not isinstance(value, dict):
+            continue
+        if get_origin(hints[key]) is dict:
+            for name, each in value.items():
+                if isinstance(each, dict):
+                    refuse_unknown(inner[0], each, f"in {key}.{name} {where}")
+        else:
+            refuse_unknown(inner[0], value, f"in {key} {where}")

@@ -21,7 +21,7 @@ from components.steps.artifacts import DriftResult, ExpectationResult, FeatureSp
 from components.steps.evidence import SPLITS
 from components.steps.validate import read_anomalies
 from components.steps.verdicts import read_verdict
-from pipelines.runner import Step, run_locally
+from pipelines.runner import CompiledRun, Step, run_all
 from pipelines.training import TrainingRun, build_pipeline
 from schemas.bundle import THRESHOLDS_FILE
 from schemas.digests import directory_digest
@@ -81,29 +81,34 @@ def execute(
     # Steps before the training already start TensorFlow, and it takes its devices only then.
     use_logical_cpus(run.config.training.logical_cpu_devices)
     with run.workspace.exclusive():
-        began = time.monotonic()
-        pipeline = build_pipeline(run, until)
-        steps = run_locally(pipeline, run.workspace.metadata, on_step)
-        finished = now()
-        page = run.workspace.reports / f"{run.pipeline_name}-{finished:%Y%m%dT%H%M%SZ}.html"
-        return _outcome(run, steps, finished, page, time.monotonic() - began)
+        began, started = time.monotonic(), now()
+        compiled = CompiledRun.of(build_pipeline(run, until), f"{run.pipeline_name}.{started:%Y%m%dT%H%M%S.%fZ}")
+        steps = run_all(compiled, run.services.metadata.connection(), on_step)
+        return conclude(run, steps, now(), time.monotonic() - began)
 
 
-def _outcome(run: TrainingRun, steps: dict[str, Step], finished: datetime, page: Path, seconds: float) -> Outcome:
-    outputs = {(step.name, name): path for step in steps.values() for name, path in step.outputs.items()}
+def conclude(run: TrainingRun, steps: Mapping[str, Step], finished: datetime, seconds: float) -> Outcome:
+    """Writes the report of a run that has ended, and gives its answer.
+
+    Args:
+        steps: what its nodes did, by name.
+        finished: when it ended; it names the report.
+        seconds: how long it took.
+    """
+    page = run.workspace.reports / f"{run.pipeline_name}-{finished:%Y%m%dT%H%M%SZ}.html"
+    outputs = _outputs(steps)
     verdicts = _verdicts(steps, outputs)
     verdict = decide(reason for one in verdicts.values() for reason in one.reasons)
     evidence = _evidence(outputs)
     rows = _rows(outputs)
-    pushed = steps["registration"].properties.get("pushed_model", {}) if "registration" in steps else {}
-    version = pushed.get("mlflow_model_version")
+    version, pushed = model_version(steps), _pushed(steps)
     whole = _report(run, steps, outputs, finished, verdicts, verdict, evidence, rows, pushed)
     page.parent.mkdir(exist_ok=True)
     page.write_text(report.render(whole), encoding="utf-8")
     return Outcome(
         "passed" if verdict.passed else "gate_failed",
         verdict.reasons,
-        int(version) if version is not None else None,
+        version,
         rows,
         {split: one.metrics() for split, one in evidence.items()},
         {step.name: round(step.seconds, 3) for step in steps.values()} | {"total": round(seconds, 3)},
@@ -113,7 +118,26 @@ def _outcome(run: TrainingRun, steps: dict[str, Step], finished: datetime, page:
     )
 
 
+def model_version(steps: Mapping[str, Step]) -> int | None:
+    """The version that a run ended with, None where it has none."""
+    version = _pushed(steps).get("mlflow_model_version")
+    return None if version is None else int(version)
+
+
+def verdict_of(gate: str, steps: Mapping[str, Step]) -> Verdict | None:
+    """What a gate said, with its reasons; None for a node that is none, or has not run."""
+    return _verdicts(steps, _outputs(steps)).get(gate)
+
+
 Outputs = Mapping[tuple[str, str], Path]
+
+
+def _outputs(steps: Mapping[str, Step]) -> Outputs:
+    return {(step.name, name): path for step in steps.values() for name, path in step.outputs.items()}
+
+
+def _pushed(steps: Mapping[str, Step]) -> Mapping[str, str | int | float]:
+    return steps["registration"].properties.get("pushed_model", {}) if "registration" in steps else {}
 
 
 def _verdicts(steps: Mapping[str, Step], outputs: Outputs) -> dict[str, Verdict]:

@@ -13,7 +13,6 @@ from tfx.dsl.components.base.base_node import BaseNode
 
 from components.drift import QUANTILE_BUCKETS
 from components.evaluation import eval_config
-from components.ingest import log_digest
 from components.steps.champion import ChampionStrategy
 from components.steps.evidence import gather_evidence
 from components.steps.examples import build_examples
@@ -22,6 +21,7 @@ from components.steps.parameters import to_parameter
 from components.steps.register import register_model
 from components.steps.validate import check_drift, check_expectations, curate_schema, data_gate
 from pipelines.config import RunConfig
+from pipelines.services import Services
 from pipelines.workspace import Workspace
 from schemas.digests import code_digest
 from schemas.errors import ConfigurationError
@@ -42,15 +42,19 @@ class TrainingRun:
     Attributes:
         source: name or path of the mapping, as the steps load it.
         mapping: that mapping.
-        log: the transaction log, a file or a folder.
-        workspace: where everything is kept.
+        log: the transaction log: a file, a folder, or a list of files.
+        digest: of the log, see `log_digest`.
+        workspace: where artifacts, keys and reports are kept.
+        services: where records are kept.
         config: the choices.
     """
 
     source: str
     mapping: SourceMapping
     log: Path
+    digest: str
     workspace: Workspace
+    services: Services
     config: RunConfig
 
     @property
@@ -64,7 +68,6 @@ def build_pipeline(run: TrainingRun, until: str | None = None) -> tfx.dsl.Pipeli
 
     Raises:
         ConfigurationError: there is no step of that name.
-        LogError: the log cannot be read.
     """
     nodes = _nodes(run)
     if until is not None:
@@ -74,9 +77,6 @@ def build_pipeline(run: TrainingRun, until: str | None = None) -> tfx.dsl.Pipeli
         pipeline_root=str(run.workspace.pipeline_root(run.pipeline_name)),
         components=nodes,
         enable_cache=True,
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            str(run.workspace.metadata)
-        ),
         beam_pipeline_args=list(BEAM_ARGUMENTS),
     )
 
@@ -100,7 +100,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
     ingest = ingest_log(
         source=run.source,
         log=str(run.log),
-        digest=log_digest(run.log),
+        digest=run.digest,
         mapping_digest=mapping.digest,
         card_key_file=str(run.workspace.card_key_file) if key else "",
         card_key_version=key.version if key else 0,
@@ -156,7 +156,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
         champion = tfx.dsl.Resolver(
             strategy_class=ChampionStrategy,
             config={
-                "tracking_uri": run.workspace.tracking_uri,
+                "tracking_uri": run.services.tracking_uri,
                 "model_name": MODEL_NAME,
                 "feature_spec_digest": spec.digest,
             },
@@ -245,8 +245,8 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                     drift_result=drift.outputs["result"],
                     source=run.mapping.source,
                     model_name=MODEL_NAME,
-                    tracking_uri=run.workspace.tracking_uri,
-                    artifact_root=run.workspace.artifact_root,
+                    tracking_uri=run.services.tracking_uri,
+                    artifact_root=run.services.artifact_root or "",
                     training=to_parameter(config.training),
                     code_version=code_version(),
                     code=code_digest("components.registry", "components.model_card", "components.steps.register"),

@@ -99,6 +99,18 @@ class Workspace:
         """Where the artifacts of one pipeline lie."""
         return self.root / "pipelines" / pipeline
 
+    def run_record(self, pipeline: str, run_id: str) -> Path:
+        """The record of a run that goes node by node; its folder is made."""
+        folder = self.root / "runs" / pipeline
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{run_id}.json"
+
+    def log_list(self, name: str) -> Path:
+        """The list of files that is a log of several days; its folder is made."""
+        folder = self.root / "logs"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name}.log.json"
+
     @property
     def card_key_file(self) -> Path:
         return self.root / "keys" / f"card-{_CARD_KEY_VERSION}.key"
@@ -125,15 +137,18 @@ class Workspace:
         return read_card_key(self.card_key_file, _CARD_KEY_VERSION)
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self, wait: bool = False) -> Iterator[None]:
         """Holds the workspace for one pipeline run; the lock goes with the process, however it ends.
+
+        Args:
+            wait: until nobody else holds it.
 
         Raises:
             ConfigurationError: another run holds it.
         """
         with open(self.root / "run.lock", "w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ConfigurationError(
                     f"another run is using workspace {self.root}; wait for it, or name another --workspace"

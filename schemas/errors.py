@@ -55,6 +55,10 @@ class DigestMismatchError(ArtifactError):
     """The bytes on disk are not those that were recorded."""
 
 
+class RunOrderError(FraudOpsError):
+    """A node of a run is asked for before those that it needs have a result."""
+
+
 class RegistryError(FraudOpsError):
     """The model registry refuses, or does not hold, what was asked for."""
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from components.ingest import dead_letters
 from components.ingest.canonical import Tokenise, canonical_schema, canonicalise, tokeniser
-from components.ingest.log import log_files, relative_name
+from components.ingest.log import LogFile, log_files
 from components.ingest.readers import read
 from components.ingest.report import IngestReport
 from schemas.errors import ConfigurationError
@@ -40,7 +40,7 @@ class IngestResult:
 
 
 def ingest(path: Path, mapping: SourceMapping, key: CardKey | None, keep_card_numbers: bool = False) -> IngestResult:
-    """Reads a log of one file or a folder of files.
+    """Reads a log of one file, a folder of files, or a list of them.
 
     Args:
         path: the file or folder.
@@ -62,7 +62,6 @@ def ingest(path: Path, mapping: SourceMapping, key: CardKey | None, keep_card_nu
     if key is not None:
         tokenise = (lambda numbers: numbers) if keep_card_numbers else tokeniser(key)
     files = log_files(path)
-    names = [relative_name(path, file) for file in files]
 
     batches: list[pa.RecordBatch] = []
     places: list[tuple[int, np.ndarray]] = []
@@ -70,13 +69,13 @@ def ingest(path: Path, mapping: SourceMapping, key: CardKey | None, keep_card_nu
     columns: set[str] = set()
     rows = 0
     for index, file in enumerate(files):
-        for chunk in read(file, mapping):
+        for chunk in read(file.path, mapping):
             rows += len(chunk.positions) + len(chunk.malformed)
             columns |= chunk.names
             canonical = canonicalise(chunk, mapping, tokenise)
             bad = np.flatnonzero(~canonical.good)
-            letters.append(dead_letters.of_lines(names[index], chunk.malformed, mapping))
-            letters.append(dead_letters.of_rows(names[index], chunk, bad, canonical.reasons, mapping, key))
+            letters.append(dead_letters.of_lines(file.name, chunk.malformed, mapping))
+            letters.append(dead_letters.of_rows(file.name, chunk, bad, canonical.reasons, mapping, key))
             batches.append(canonical.transactions)
             places.append((index, chunk.positions[canonical.good]))
 
@@ -84,7 +83,7 @@ def ingest(path: Path, mapping: SourceMapping, key: CardKey | None, keep_card_nu
     del batches
     repeats = _repeats(transactions["transaction_id"])
     if len(repeats.later):
-        letters += _duplicates(repeats, places, files, names, mapping, key)
+        letters += _duplicates(repeats, places, files, mapping, key)
         keep = np.ones(len(transactions), bool)
         keep[repeats.later] = False
         transactions = transactions.filter(pa.array(keep))
@@ -97,7 +96,7 @@ def ingest(path: Path, mapping: SourceMapping, key: CardKey | None, keep_card_nu
 
     times = pc.min_max(transactions["event_time"]).as_py()
     report = IngestReport(
-        files=tuple(names),
+        files=tuple(file.name for file in files),
         read=rows,
         good=len(transactions),
         dead=len(dead) - len(repeats.later),
@@ -135,8 +134,7 @@ def _repeats(ids: pa.ChunkedArray) -> _Repeats:
 def _duplicates(
     repeats: _Repeats,
     places: list[tuple[int, np.ndarray]],
-    files: tuple[Path, ...],
-    names: list[str],
+    files: tuple[LogFile, ...],
     mapping: SourceMapping,
     key: CardKey | None,
 ) -> list[pa.Table]:
@@ -147,12 +145,14 @@ def _duplicates(
     for index in np.unique(file_of[repeats.later]):
         here = file_of[repeats.later] == index
         positions = position_of[repeats.later[here]]
-        earlier = [f"{names[file_of[row]]}, position {position_of[row]:,}" for row in repeats.first[here]]
-        for chunk in read(files[index], mapping):
+        earlier = [f"{files[file_of[row]].name}, position {position_of[row]:,}" for row in repeats.first[here]]
+        for chunk in read(files[index].path, mapping):
             rows = np.flatnonzero(np.isin(chunk.positions, positions, assume_unique=True))
             of_these = np.searchsorted(positions, chunk.positions[rows])
             letters.append(
-                dead_letters.of_duplicates(names[index], chunk, rows, [earlier[at] for at in of_these], mapping, key)
+                dead_letters.of_duplicates(
+                    files[index].name, chunk, rows, [earlier[at] for at in of_these], mapping, key
+                )
             )
     return letters
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import LogError
@@ -11,23 +14,41 @@ from schemas.errors import LogError
 PARQUET_ENDINGS = (".parquet", ".pq")
 CSV_ENDINGS = (".csv", ".csv.gz")
 JSON_LINES_ENDINGS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+LIST_ENDING = ".log.json"
 ENDINGS = PARQUET_ENDINGS + CSV_ENDINGS + JSON_LINES_ENDINGS
 
 _CHUNK_BYTES = 1 << 20
 
 
-def log_files(path: Path) -> tuple[Path, ...]:
-    """The files of a log: the file itself, or all files below a folder, sorted by their relative names.
+@dataclass(frozen=True)
+class LogFile:
+    """One file of a log.
+
+    Attributes:
+        name: as reports and dead letters show it: relative to the log's folder, with slashes.
+        path: where it is.
+    """
+
+    name: str
+    path: Path
+
+
+def log_files(path: Path) -> tuple[LogFile, ...]:
+    """The files of a log: the file itself, all files below a folder, or those of a list, sorted by their names.
 
     Below a folder, names that begin with a dot or an underscore are skipped (`.crc`, `_SUCCESS`, `_temporary/`).
 
+    Args:
+        path: of the file, of the folder, or of what `write_list` wrote.
+
     Raises:
-        LogError: the path is absent, the folder holds no log file, or a file is of no known format.
+        LogError: the path, or a file of the list, is absent, the folder holds no log file, or a file is of no known
+            format.
     """
     if not path.exists():
         raise LogError(f"transaction log {path} does not exist; give a file or a folder of files")
-    files = _below(path) if path.is_dir() else [path]
-    strangers = sorted(relative_name(path, file) for file in files if not file.name.lower().endswith(ENDINGS))
+    files = _files(path)
+    strangers = [file.name for file in files if not file.path.name.lower().endswith(ENDINGS)]
     if strangers:
         raise LogError(
             f"transaction log {path} has files of no known format: {', '.join(strangers)}; "
@@ -35,13 +56,21 @@ def log_files(path: Path) -> tuple[Path, ...]:
         )
     if not files:
         raise LogError(f"transaction log {path} is a folder without files; put {', '.join(ENDINGS)} files into it")
-    return tuple(sorted(files, key=lambda file: relative_name(path, file)))
+    return files
 
 
-def relative_name(path: Path, file: Path) -> str:
-    """The name of one of a log's files as reports and dead letters show it: relative to the folder, with slashes."""
-    name = file.name if file == path else file.relative_to(path).as_posix()
-    return name.encode(errors="backslashreplace").decode()  # names on disk need not be UTF-8
+def write_list(path: Path, folder: Path, files: Iterable[Path]) -> None:
+    """Writes a log that consists of files below a folder which holds others as well.
+
+    Args:
+        path: of the list, ending in `LIST_ENDING`; it appears whole or not at all.
+        folder: which all of them lie below.
+        files: of known formats.
+    """
+    listed = {"folder": str(folder), "files": [file.relative_to(folder).as_posix() for file in files]}
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(listed, indent=1), encoding="utf-8")
+    fresh.replace(path)
 
 
 def log_digest(path: Path) -> str:
@@ -53,12 +82,12 @@ def log_digest(path: Path) -> str:
     digest = hashlib.sha256()
     for file in log_files(path):
         try:
-            with file.open("rb") as stream:
-                digest.update(f"{relative_name(path, file)}\0{os.fstat(stream.fileno()).st_size}\0".encode())
+            with file.path.open("rb") as stream:
+                digest.update(f"{file.name}\0{os.fstat(stream.fileno()).st_size}\0".encode())
                 while chunk := stream.read(_CHUNK_BYTES):
                     digest.update(chunk)
         except OSError as error:
-            raise unreadable(file, error) from error
+            raise unreadable(file.path, error) from error
     return digest.hexdigest()
 
 
@@ -67,6 +96,34 @@ def unreadable(file: Path, error: OSError) -> LogError:
     return LogError(
         f"transaction log {file} cannot be read ({error.strerror or error}); check the file and its permissions"
     )
+
+
+def _files(path: Path) -> tuple[LogFile, ...]:
+    if path.is_dir():
+        found = [LogFile(_shown(file.relative_to(path)), file) for file in _below(path)]
+    elif path.name.endswith(LIST_ENDING):
+        found = _listed(path)
+    else:
+        found = [LogFile(_shown(Path(path.name)), path)]
+    return tuple(sorted(found, key=lambda file: file.name))
+
+
+def _listed(path: Path) -> list[LogFile]:
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        folder, names = Path(listed["folder"]), listed["files"]
+        files = [LogFile(_shown(Path(name)), folder / name) for name in names]
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise LogError(f"transaction log {path} is no list of files ({error}); make it again") from error
+    if absent := [str(file.path) for file in files if not file.path.is_file()]:
+        raise LogError(f"transaction log {path} lists files that are not there: {', '.join(absent)}")
+    return files
+
+
+def _shown(name: Path) -> str:
+    return name.as_posix().encode(errors="backslashreplace").decode()  # names on disk need not be UTF-8
 
 
 def _below(folder: Path) -> list[Path]:

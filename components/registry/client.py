@@ -18,7 +18,7 @@ def connect(tracking_uri: str) -> MlflowClient:
     """A client of the tracking server or database at `tracking_uri`; a database that is not there yet is created.
 
     Raises:
-        RegistryError: nothing answers there.
+        RegistryError: nothing answers there, or it is a database and what MLflow needs for one is not installed.
     """
     # Read once, when MLflow is imported: a bank's pipeline reports to nobody, and draws no bars of its own.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -28,7 +28,13 @@ def connect(tracking_uri: str) -> MlflowClient:
     for chatter in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(chatter).setLevel(logging.WARNING)
     with registry_errors(f"connecting to {tracking_uri}"):
-        return MlflowClient(tracking_uri, registry_uri=tracking_uri)
+        try:
+            return MlflowClient(tracking_uri, registry_uri=tracking_uri)
+        except ModuleNotFoundError as error:
+            raise RegistryError(
+                f"connecting to {tracking_uri}: a database needs {error.name}, which is not installed where nothing "
+                "trains; name the address of an MLflow server instead"
+            ) from error
 
 
 @contextmanager

@@ -58,7 +58,10 @@ def register_model(
     code_version: Parameter[str],
     code: Parameter[str],
 ) -> None:
-    """Registers the model with its evidence; the ids of MLflow and ML Metadata end up on each other's side."""
+    """Registers the model with its evidence; the ids of MLflow and ML Metadata end up on each other's side.
+
+    An empty `artifact_root` leaves to MLflow where files are kept.
+    """
     saved_model, folder = Path(path_utils.serving_model_path(model.uri)), Path(evidence.uri)
     measured = {
         split: SplitEvidence.from_json((folder / f"{split}.json").read_text(encoding="utf-8")) for split in SPLITS
@@ -104,7 +107,7 @@ def register_model(
                 history=trained["history"],
                 model_name=model_name,
             ),
-            artifact_root,
+            artifact_root or None,
         )
     pushed_model.set_string_custom_property("mlflow_run_id", version.run_id)
     pushed_model.set_int_custom_property("mlflow_model_version", version.version)

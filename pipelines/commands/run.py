@@ -35,14 +35,15 @@ def command(source: str, log: Path, until: str | None, config: Path | None, work
 
 def train(source: str, log: Path, until: str | None, config: Path | None, workspace: Path) -> Outcome:
     """Runs the pipeline with a progress line per step; what fails before the imports fails at once."""
-    from components.ingest import log_files
+    from components.ingest import log_digest
     from pipelines.quiet import quiet
+    from pipelines.services import Services
     from pipelines.workspace import Workspace
     from schemas import sources
     from schemas.features import specify
 
     mapping = sources.load(source)
-    log_files(log)
+    digest = log_digest(log)
     where = Workspace.at(workspace)
     if left_out := specify(mapping.provided).left_out:
         console.say(f"{mapping.source} lacks the columns for {len(left_out)} features: {', '.join(left_out)}")
@@ -52,7 +53,8 @@ def train(source: str, log: Path, until: str | None, config: Path | None, worksp
         from pipelines.run import execute, utc_now
         from pipelines.training import TrainingRun
 
-        run = TrainingRun(source, mapping, log.resolve(), where, configuration.load(config))
+        choices = configuration.load(config)
+        run = TrainingRun(source, mapping, log.resolve(), digest, where, Services.embedded(where), choices)
         return execute(run, until, lambda step: console.say(f"  {utc_now():%H:%M:%S}  {step}"), utc_now)
 
 

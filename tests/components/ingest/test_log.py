@@ -1,14 +1,17 @@
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
 
-from components.ingest import log_digest, log_files
+from components.ingest import LogFile, log_digest, log_files, write_list
 from schemas.errors import LogError
 
 
 def names(path: Path) -> list[str]:
-    return [file.relative_to(path).as_posix() for file in log_files(path)]
+    files = log_files(path)
+    assert [file.path for file in files] == [path / file.name for file in files]
+    return [file.name for file in files]
 
 
 def test_a_folder_is_searched_below_and_sorted_by_relative_name(tmp_path: Path) -> None:
@@ -23,7 +26,7 @@ def test_hidden_and_underscore_names_are_skipped_below_a_folder_but_not_when_ask
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert names(tmp_path) == ["a.csv"]
-    assert log_files(tmp_path / "_d.csv") == (tmp_path / "_d.csv",)
+    assert log_files(tmp_path / "_d.csv") == (LogFile("_d.csv", tmp_path / "_d.csv"),)
 
 
 def test_every_file_of_no_known_format_is_named(tmp_path: Path) -> None:
@@ -59,3 +62,28 @@ def test_the_digest_changes_with_a_name_a_byte_or_the_border_between_files(tmp_p
     same = digest(a=b"12", b=b"3")
     assert digest(b=b"3", a=b"12") == same
     assert len({same, digest(a=b"1", b=b"23"), digest(a=b"12", c=b"3"), digest(a=b"12", b=b"4"), digest(a=b"123")}) == 5
+
+
+def test_a_list_holds_some_files_of_a_folder_and_is_read_as_they_would_be(tmp_path: Path) -> None:
+    folder, some = tmp_path / "logs", tmp_path / "some"
+    for name in ("2026-01-01.csv", "2026-01-02/b.csv", "2026-01-02/a.csv", "2026-01-03.csv"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    listed = tmp_path / "days.log.json"
+    write_list(listed, folder, [folder / "2026-01-02/b.csv", folder / "2026-01-02/a.csv", folder / "2026-01-01.csv"])
+    assert [file.name for file in log_files(listed)] == ["2026-01-01.csv", "2026-01-02/a.csv", "2026-01-02/b.csv"]
+    shutil.copytree(folder, some)
+    (some / "2026-01-03.csv").unlink()
+    assert log_digest(listed) == log_digest(some)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_list_that_is_none_and_one_whose_files_are_gone_are_errors(tmp_path: Path) -> None:
+    listed = tmp_path / "days.log.json"
+    write_list(listed, tmp_path, [tmp_path / "2026-01-01.csv"])
+    with pytest.raises(LogError, match=r"lists files that are not there: .*2026-01-01\.csv"):
+        log_files(listed)
+    for text in ("", "[]", '{"folder": "x"}', '{"folder": 1, "files": []}'):
+        listed.write_text(text)
+        with pytest.raises(LogError, match=r"days\.log\.json is no list of files"):
+            log_files(listed)
