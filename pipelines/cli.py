@@ -14,6 +14,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "simulate": ("pipelines.commands.simulate", "Write a simulated transaction log."),
     "run": ("pipelines.commands.run", "Take a log through the pipeline to the registry."),
     "node": ("pipelines.commands.node", "Run a scheduled pipeline node by node."),
+    "compile": ("pipelines.commands.compile", "Write what a scheduler needs to run a pipeline."),
     "features": ("pipelines.commands.features", "Compute the features of a log; compare two results."),
     "report": ("pipelines.commands.report", "Say where the report of the last run is, or write one."),
     "models": ("pipelines.commands.models", "Look at the registered versions; approve, reject or revoke one."),
