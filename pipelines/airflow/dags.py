@@ -1,7 +1,7 @@
 """Airflow's DAGs: of each manifest in the folder `manifests` beside this file, one that trains and one that promotes.
 
 `fraudops compile airflow` writes the manifests.  This file knows Airflow and the standard library alone, because
-Airflow has an environment of its own.  Without a cluster in the manifest, every node is a process of Airflow's worker,
+Airflow has an environment of its own.  Without an image in the manifest, every node is a process of Airflow's worker,
 on whose PATH the command `fraudops` is; with one, it is a pod that runs the same command.
 
     NAME-training     a task per node; behind each gate a branch, to the nodes that its verdict lets run or to
@@ -145,7 +145,11 @@ def is_promoted(events: Sequence[Mapping[str, Any]], version: int, since: str) -
 def training_dag(manifest: Manifest) -> DAG:
     """The DAG that takes a day's log to a registered version."""
     schedule, nodes = manifest["schedule"], manifest["nodes"]
-    run = ("--pipeline", manifest["definition"], "--run-id", "{{ pipeline_run(dag_run) }}")
+    run = (
+        *("--pipeline", manifest["definition"]),
+        *("--run-id", "{{ pipeline_run(dag_run) }}"),
+        *("--span", "{{ span(dag_run) }}"),
+    )
     with DAG(
         dag_id=f"{manifest['name']}-training",
         description=f"From the log {manifest['log']} to a registered model version",
@@ -161,7 +165,7 @@ def training_dag(manifest: Manifest) -> DAG:
             node["id"]: _command(
                 manifest,
                 node["id"],
-                ("node", "run", "--node", node["id"], *run, "--span", "{{ span(dag_run) }}"),
+                ("node", "run", "--node", node["id"], *run),
                 resources=node["resources"],
                 retries=node["retries"],
                 retry_delay=timedelta(seconds=node["retry_delay_s"]),
@@ -233,7 +237,7 @@ def _command(
 ) -> BaseOperator:
     """A task that runs `fraudops` and whose XCom is the object that it prints."""
     command = shlex.join(("fraudops", *arguments, "--json"))
-    if manifest["cluster"] is not None:
+    if manifest["image"] is not None:
         return _pod(manifest, task_id, f"exec {command} > {POD_RESULT}", resources, settings)
     return BashOperator(
         task_id=task_id,
@@ -251,20 +255,20 @@ def _pod(
     # Seconds to import, and nobody without a cluster has to.
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 
-    cluster = manifest["cluster"]
-    mounts: list[dict[str, Any]] = [{"name": "workspace", "mountPath": cluster["mount_path"]}]
-    volumes: list[dict[str, Any]] = [
-        {"name": "workspace", "persistentVolumeClaim": {"claimName": cluster["volume_claim"]}}
-    ]
-    if cluster["secret"]:
-        mounts.append({"name": "secret", "mountPath": cluster["secret_path"], "readOnly": True})
-        volumes.append({"name": "secret", "secret": {"secretName": cluster["secret"]}})
+    mounts: list[dict[str, Any]] = []
+    volumes: list[dict[str, Any]] = []
+    if volume := manifest["volume"]:
+        mounts.append({"name": "workspace", "mountPath": volume["mount_path"]})
+        volumes.append({"name": "workspace", "persistentVolumeClaim": {"claimName": volume["claim"]}})
+    if secret := manifest["secret"]:
+        mounts.append({"name": "secret", "mountPath": secret["mount_path"], "readOnly": True})
+        volumes.append({"name": "secret", "secret": {"secretName": secret["name"]}})
     container = {"name": "base", "resources": _requests(resources or {}), "volumeMounts": mounts}
     spec = {"containers": [container], "volumes": volumes, "restartPolicy": "Never"}
     return KubernetesPodOperator(
         task_id=task_id,
-        image=cluster["image"],
-        namespace=cluster["namespace"],
+        image=manifest["image"],
+        namespace=manifest["namespace"],
         cmds=["sh", "-c"],
         arguments=[script],
         pod_template_dict={"apiVersion": "v1", "kind": "Pod", "spec": spec},
@@ -286,7 +290,7 @@ def _wait(manifest: Manifest, task_id: str, arguments: Sequence[str], judge: Jud
 
     Between two looks it takes no place: as a process it is a sensor that is scheduled again, as a pod it is retried.
     """
-    if manifest["cluster"] is not None:
+    if manifest["image"] is not None:
 
         def insist(context: Mapping[str, Any], result: Any) -> None:
             if not judge(result, context):

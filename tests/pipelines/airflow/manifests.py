@@ -49,7 +49,9 @@ def manifest(definition: Path, name: str = "fraud", start: date = date(2026, 1, 
             }
             for id, upstream, under in NODES
         ],
-        "cluster": None,
-        "metadata_password_file": None,
+        "image": None,
+        "volume": None,
+        "namespace": None,
+        "secret": None,
         **changed,
     }

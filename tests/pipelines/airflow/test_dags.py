@@ -16,11 +16,9 @@ pytestmark = pytest.mark.slow
 
 CLUSTER = {
     "image": "registry.example/fraudops:1",
-    "volume_claim": "data",
-    "mount_path": "/data",
+    "volume": {"claim": "data", "mount_path": "/data"},
     "namespace": "ml",
-    "secret": "metadata",
-    "secret_path": "/secrets",
+    "secret": {"name": "metadata", "mount_path": "/secrets"},
 }
 
 
@@ -45,7 +43,7 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The DAGs of one pipeline as local processes and of one as pods."""
     folder = tmp_path_factory.mktemp("airflow")
     paths = []
-    for name, changed in (("local", {}), ("pods", {"cluster": CLUSTER})):
+    for name, changed in (("local", {}), ("pods", CLUSTER)):
         path = folder / f"{name}.json"
         path.write_text(json.dumps(manifest(Path("/pipelines/fraud.yaml"), name, **changed)))
         paths.append(path)
