@@ -9,7 +9,7 @@ unexport PYTHONPATH PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check bench format proto lock clean
+.PHONY: help install airflow demo test test-slow check bench format proto lock clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r verb line; do \
@@ -18,13 +18,19 @@ help: ## list the verbs
 install: ## make or repair .venv from the lock
 	@$(if $(PYTHON),,$(error no Python found: install Python 3.11, or say where it is: make PYTHON=/path/to/python3.11))$(PYTHON) infra/bootstrap.py
 
+# The copy of the lock is written last: where it is there and the same, the environment is whole.
+airflow: install ## make .airflow, Airflow's own environment, from its lock
+	@cmp -s infra/airflow/lock.txt .airflow/lock.txt || { rm -rf .airflow && $(VENV)/python -m venv .airflow && \
+	  .airflow/bin/python -I -m pip install --quiet --no-deps --require-hashes --requirement infra/airflow/lock.txt && \
+	  cp infra/airflow/lock.txt .airflow/lock.txt; }
+
 demo: install ## train three versions, roll them out under live traffic, throw the bad one out
 	$(VENV)/fraudops demo
 
 test: install ## run the tests
 	$(VENV)/python -m pytest
 
-test-slow: install ## run the slow tests
+test-slow: install airflow ## run the slow tests
 	$(VENV)/python -m pytest -m slow
 
 check: install ## lint, formatting, types and import contracts
@@ -44,13 +50,20 @@ proto: install ## generate the code of schemas/*.proto
 	$(VENV)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. schemas/scoring.proto
 	$(VENV)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. schemas/tf_serving.proto
 
-# Keeps what is locked; `make lock LOCK_FLAGS=--upgrade` takes the newest.  The platform is named so that the lock does
-# not depend on the machine it is made on.
-lock: ## resolve setup.cfg and the overrides into the hashed lock (needs uv)
-	uv pip compile setup.cfg --extra dev --override infra/python/overrides.txt --generate-hashes \
-	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-emit-find-links \
-	  --custom-compile-command 'make lock' --quiet --output-file infra/python/lock.txt $(LOCK_FLAGS)
+# Keeps what is locked; `make lock LOCK_FLAGS=--upgrade` takes the newest.  The platform is named so that the locks do
+# not depend on the machine they are made on.  The images' locks hold the versions of the whole one, with which the tests
+# run.
+LOCKED_ALIKE = --generate-hashes \
+  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-emit-find-links \
+  --custom-compile-command 'make lock' --quiet $(LOCK_FLAGS)
+COMPILE = uv pip compile setup.cfg --override infra/python/overrides.txt $(LOCKED_ALIKE)
+AS_LOCKED = --constraint infra/python/lock.txt
+lock: ## resolve setup.cfg and the overrides into the hashed locks (needs uv)
+	$(COMPILE) --extra pipeline --extra kubeflow --extra dev --output-file infra/python/lock.txt
+	$(COMPILE) $(AS_LOCKED) --extra pipeline --extra postgresql --output-file infra/python/pipeline.lock
+	$(COMPILE) $(AS_LOCKED) --output-file infra/python/serving.lock
+	uv pip compile infra/airflow/requirements.txt $(LOCKED_ALIKE) --output-file infra/airflow/lock.txt
 
 clean: ## remove .venv, caches and builds
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .airflow .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find components infra pipelines schemas serving tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 """What this machine and its environment are like, and what of that is not as the lock says."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 REQUIRED_PYTHON = (3, 11)
@@ -103,15 +103,16 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def requirement_names(lines: Iterable[str]) -> tuple[str, ...]:
+def requirement_names(lines: Iterable[str], extras: Collection[str] = ()) -> tuple[str, ...]:
     """Canonical names of the requirements in some lines, in order and once each; comments and options are passed over.
 
-    Requirements under an extra (`; extra == "dev"`) are left out.
+    Requirements under an extra (`; extra == "dev"`) are left out, unless it is one of `extras`.
     """
     names: dict[str, None] = {}
     for line in lines:
         match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", line)
-        if match and not re.search(r";.*\bextra\s*==", line):
+        extra = re.search(r";.*\bextra\s*==\s*[\"']([^\"']+)", line)
+        if match and (extra is None or extra[1] in extras):
             names[canonical(match[1])] = None
     return tuple(names)
 

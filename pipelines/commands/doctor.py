@@ -47,7 +47,7 @@ def _packages(pins: Path) -> tuple[doctor.Package, ...]:
     # A damaged distribution has no name.
     installed = {doctor.canonical(found.name): found.version for found in metadata.distributions() if found.name}
     overrides, lock = pins / "overrides.txt", pins / "lock.txt"
-    names = list(doctor.requirement_names(metadata.requires("fraudops") or []))
+    names = list(doctor.requirement_names(metadata.requires("fraudops") or [], extras={"pipeline"}))
     if overrides.is_file():
         names += doctor.requirement_names(overrides.read_text(encoding="utf-8").splitlines())
     locked = doctor.locked_versions(lock.read_text(encoding="utf-8").splitlines()) if lock.is_file() else {}

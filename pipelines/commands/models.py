@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines import console
+from pipelines.console import Decorated
 from pipelines.user import user
 from pipelines.workspace import Workspace
 from schemas import approval
@@ -25,31 +26,38 @@ if TYPE_CHECKING:
 _HEADLINE = "test/average_precision"
 
 
+def _registry_options(decorated: Decorated) -> Decorated:
+    """Adds `--tracking-uri`, and `--workspace`, whose registry it is where no other is named."""
+    option = click.option("--tracking-uri", metavar="URI", help="The model registry.  [default: the workspace's]")
+    return option(console.workspace_option(decorated))
+
+
 @click.group()
 def command() -> None:
     """Look at the versions in the model registry; approve, reject or revoke one."""
 
 
 @command.command("list")
-@console.workspace_option
+@_registry_options
 @console.json_option
-def list_command(workspace: Path) -> console.Reply:
+def list_command(workspace: Path, tracking_uri: str | None) -> console.Reply:
     """List all versions, newest first."""
     from components.registry.versions import list_versions
 
-    versions = list_versions(_client(workspace))
-    return console.Reply({"versions": [_fields(version) for version in versions]}, _table(versions, workspace))
+    versions = list_versions(_client(workspace, tracking_uri))
+    where = tracking_uri or str(workspace)
+    return console.Reply({"versions": [_fields(version) for version in versions]}, _table(versions, where))
 
 
 @command.command("show")
 @click.argument("version", type=click.IntRange(min=1), metavar="V")
-@console.workspace_option
+@_registry_options
 @console.json_option
-def show_command(version: int, workspace: Path) -> console.Reply:
+def show_command(version: int, workspace: Path, tracking_uri: str | None) -> console.Reply:
     """Show version V: gate, approval, digests, lineage, metrics and description."""
     from components.registry.versions import show_version
 
-    shown = show_version(_client(workspace), version)
+    shown = show_version(_client(workspace, tracking_uri), version)
     return console.Reply(_fields(shown), _page(shown))
 
 
@@ -65,13 +73,15 @@ def _decision(verb: str, state: approval.State, help_line: str) -> Callable[...,
         type=click.Path(path_type=Path, dir_okay=False),
         help="Sign with the approvers' key in this file, which only its owner can read.",
     )
-    @console.workspace_option
+    @_registry_options
     @console.json_option
-    def decide(version: int, reason: str, by: str | None, key_file: Path | None, workspace: Path) -> console.Reply:
+    def decide(
+        version: int, reason: str, by: str | None, key_file: Path | None, workspace: Path, tracking_uri: str | None
+    ) -> console.Reply:
         from pipelines.registry import MlflowRegistry
 
         key = approval.read_approvers_key(key_file) if key_file else None
-        registry = MlflowRegistry(_tracking_uri(workspace))
+        registry = MlflowRegistry(_registry_uri(workspace, tracking_uri))
         tags = registry.version(version).tags
         try:
             made = approval.decide(
@@ -99,13 +109,15 @@ reject_command = _decision("reject", approval.REJECTED, "Reject version V, which
 revoke_command = _decision("revoke", approval.REVOKED, "Take the approval of version V back.")
 
 
-def _client(workspace: Path) -> MlflowClient:
+def _client(workspace: Path, tracking_uri: str | None) -> MlflowClient:
     from components.registry.client import connect
 
-    return connect(_tracking_uri(workspace))
+    return connect(_registry_uri(workspace, tracking_uri))
 
 
-def _tracking_uri(workspace: Path) -> str:
+def _registry_uri(workspace: Path, tracking_uri: str | None) -> str:
+    if tracking_uri is not None:
+        return tracking_uri
     if not workspace.is_dir():  # a mistyped name must not become an empty registry
         raise RegistryError(
             f"there is no workspace {workspace}; name with --workspace the one that the model was made in"
@@ -136,12 +148,12 @@ def _standing(version: Version) -> approval.Approval:
         return approval.Approval(approval.PENDING)
 
 
-def _table(versions: tuple[Version, ...], workspace: Path) -> RenderableType:
+def _table(versions: tuple[Version, ...], where: str) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
     if not versions:
-        return Text(f"no model version is registered in {workspace}; `fraudops run` registers one")
+        return Text(f"no model version is registered in {where}; `fraudops run` registers one")
     table = Table(
         "version", "created", "gate", "approval", "aliases", "test AP", "SavedModel", box=None, pad_edge=False
     )

@@ -77,6 +77,7 @@ def test_requirements_are_read_without_comments_markers_and_extras():
         'dev-only; extra == "dev"',
     ]
     assert requirement_names(lines) == ("foo-bar", "baz")
+    assert requirement_names(lines, extras={"dev"}) == ("foo-bar", "baz", "dev-only")
 
 
 def test_locked_versions_are_read_by_canonical_name():

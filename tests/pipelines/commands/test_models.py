@@ -88,6 +88,18 @@ def test_a_workspace_that_is_not_there_is_named_and_not_made(
     assert not (tmp_path / "wrokspace").exists()
 
 
+def test_a_registry_that_is_named_needs_no_workspace(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = ("--tracking-uri", Workspace.at(workspace).tracking_uri, "--workspace", tmp_path / "none")
+    code, listed = said(capsys, "list", *there)
+    assert (code, [version["version"] for version in listed["versions"]]) == (0, [1])
+    assert said(capsys, "show", "1", *there)[1]["lineage"]["mlmd.model_id"] == "7"
+    code, told = said(capsys, "revoke", "1", "--reason", "not yet", *there)
+    assert (code, told["approval"]) == (1, "pending")
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_workspace_without_models_lists_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "list", "--workspace", str(tmp_path)]) == 0
     assert "no model version is registered" in capsys.readouterr().err
