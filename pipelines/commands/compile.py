@@ -31,3 +31,20 @@ def airflow(pipeline: Path, out: Path) -> console.Reply:
     fresh.replace(out)
     fields = {"path": out, "name": manifest.name, "nodes": [node.id for node in manifest.nodes]}
     return console.Reply(fields, human=f"{len(manifest.nodes)} nodes of {manifest.name} in {out}")
+
+
+@command.command()
+@scheduled.definition_option()
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write (*.yaml)."
+)
+@console.json_option
+def kubeflow(pipeline: Path, out: Path) -> console.Reply:
+    """Write a pipeline for Kubeflow Pipelines 2; nodes look for the definition where it is now."""
+    manifest = scheduled.compiled(pipeline)
+    from pipelines.kubeflow import write
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write(manifest, out)
+    fields = {"path": out, "name": manifest.name, "nodes": [node.id for node in manifest.nodes]}
+    return console.Reply(fields, human=f"{len(manifest.nodes)} nodes of {manifest.name} in {out}")
