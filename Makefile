@@ -60,7 +60,7 @@ COMPILE = uv pip compile setup.cfg --override infra/python/overrides.txt $(LOCKE
 AS_LOCKED = --constraint infra/python/lock.txt
 lock: ## resolve setup.cfg and the overrides into the hashed locks (needs uv)
 	$(COMPILE) --extra pipeline --extra kubeflow --extra dev --output-file infra/python/lock.txt
-	$(COMPILE) $(AS_LOCKED) --extra pipeline --extra postgresql --output-file infra/python/pipeline.lock
+	$(COMPILE) $(AS_LOCKED) --extra pipeline --extra kubeflow --extra postgresql --output-file infra/python/pipeline.lock
 	$(COMPILE) $(AS_LOCKED) --output-file infra/python/serving.lock
 	uv pip compile infra/airflow/requirements.txt $(LOCKED_ALIKE) --output-file infra/airflow/lock.txt
 

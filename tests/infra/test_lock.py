@@ -14,7 +14,11 @@ from infra.bootstrap import read_lock
 ROOT = Path(__file__).parents[2]
 PINS = ROOT / "infra" / "python"
 # The extras that each lock holds: a checkout's, and those of the two images.
-EXTRAS = {"lock.txt": ("pipeline", "kubeflow", "dev"), "pipeline.lock": ("pipeline", "postgresql"), "serving.lock": ()}
+EXTRAS = {
+    "lock.txt": ("pipeline", "kubeflow", "dev"),
+    "pipeline.lock": ("pipeline", "kubeflow", "postgresql"),
+    "serving.lock": (),
+}
 
 
 def requirements(text: str) -> list[Requirement]:
