@@ -3,8 +3,8 @@
 Standard input: `{"dag_file": PATH, "calls": [[FUNCTION, KEYWORDS], ...]}`.
 """
 
-import importlib.util
 import json
+import runpy
 import sys
 from datetime import datetime
 from types import SimpleNamespace
@@ -39,9 +39,7 @@ def task_fields(task):
 
 
 asked = json.load(sys.stdin)
-spec = importlib.util.spec_from_file_location("fraudops_dags", asked["dag_file"])
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
+module = SimpleNamespace(**runpy.run_path(asked["dag_file"]))
 dags = {name: value for name, value in vars(module).items() if type(value).__name__ == "DAG"}
 for dag in dags.values():
     dag.validate()
@@ -58,4 +56,4 @@ found = {
     },
     "calls": [answer(getattr(module, function), keywords) for function, keywords in asked["calls"]],
 }
-json.dump(found, sys.__stdout__)
+print(json.dumps(found))

@@ -26,7 +26,7 @@ NODES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 GATES = ("ingest", "gate", "evaluator")
 
 
-def manifest(definition: Path, name: str = "fraud", start: date = date(2026, 1, 1), **changed: Any) -> dict[str, Any]:
+def manifest(definition: Path, name: str = "fraud", start: date = date(2026, 1, 1)) -> dict[str, Any]:
     return {
         "format": 1,
         "name": name,
@@ -53,5 +53,4 @@ def manifest(definition: Path, name: str = "fraud", start: date = date(2026, 1, 
         "volume": None,
         "namespace": None,
         "secret": None,
-        **changed,
     }

@@ -14,7 +14,7 @@ from tests.pipelines.airflow.scheduler import ENVIRONMENT, deploy, require_airfl
 
 pytestmark = pytest.mark.slow
 
-CLUSTER = {
+CLUSTER: dict[str, Any] = {
     "image": "registry.example/fraudops:1",
     "volume": {"claim": "data", "mount_path": "/data"},
     "namespace": "ml",
@@ -43,9 +43,9 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The DAGs of one pipeline as local processes and of one as pods."""
     folder = tmp_path_factory.mktemp("airflow")
     paths = []
-    for name, changed in (("local", {}), ("pods", CLUSTER)):
+    for name, cluster in (("local", {}), ("pods", CLUSTER)):
         path = folder / f"{name}.json"
-        path.write_text(json.dumps(manifest(Path("/pipelines/fraud.yaml"), name, **changed)))
+        path.write_text(json.dumps(manifest(Path("/pipelines/fraud.yaml"), name) | cluster))
         paths.append(path)
     found: dict[str, Any] = ask(deploy(folder / "dags", *paths), [])["dags"]
     return found
