@@ -5,17 +5,19 @@ TFX's Evaluator imports this module by name and calls `custom_extractors`.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.extractors import features_extractor, predictions_extractor
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.gate import Reason
-from schemas.errors import ConfigurationError
+from schemas.errors import ArtifactError, ConfigurationError
 from schemas.features import FeatureSpec
 from schemas.transaction import LABEL
 
@@ -95,6 +97,27 @@ def refusal_reasons(evaluation: Path) -> tuple[Reason, ...]:
     for missing in result.missing_slices:
         reasons.append(Reason("evaluation", "stop", "test", f"the test split has no rows to judge by: {missing}"))
     return tuple(reasons)
+
+
+def evaluation_digest(evaluation: Path) -> str:
+    """SHA-256 of what an evaluation found, 64 lower-case hexadecimal digits.
+
+    Of the names of its record files in their order, and of each one's records in the order of their bytes, as Beam
+    writes them in any; of each the length, unsigned, 8 bytes, most significant first, and then itself.  How the
+    evaluation was configured is in the code's version and in the bounds, and where the model lay is no finding.
+
+    Raises:
+        ArtifactError: the folder holds no evaluation.
+    """
+    files = sorted(evaluation.glob("*.tfrecord"))
+    if not files:
+        raise ArtifactError(f"{evaluation} holds no evaluation; evaluate the model again")
+    digest = hashlib.sha256()
+    for file in files:
+        records = [file.name.encode(), *sorted(tf.compat.v1.io.tf_record_iterator(str(file)))]
+        for record in records:
+            digest.update(len(record).to_bytes(8, "big") + record)
+    return digest.hexdigest()
 
 
 def custom_extractors(eval_shared_model: Any, eval_config: tfma.EvalConfig, tensor_adapter_config: Any) -> list[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from components.canonical import canonicalise
 from components.examples import pack
 from components.model import Shape, calibrate
 from components.transform import CATEGORICAL, NUMERIC
@@ -77,7 +78,7 @@ def export_saved_model(
     def score_packed(numeric: tf.Tensor, categorical: tf.Tensor) -> dict[str, tf.Tensor]:
         return score(_unpack(numeric, categorical, spec))
 
-    archive = keras.export.ExportArchive()
+    archive = _archive()
     archive.track(model)
     archive.track(layer)
     archive.add_endpoint("serving_default", score_examples, [tf.TensorSpec([None], tf.string, name="examples")])
@@ -92,8 +93,23 @@ def export_saved_model(
     )
     shutil.rmtree(destination, ignore_errors=True)
     archive.write_out(str(destination), verbose=False)
+    canonicalise(destination)
     bundle.write(destination)
     _write_warm_up(destination / ASSETS_EXTRA / WARM_UP_FILE, warm_up, spec)
+
+
+def _archive() -> keras.export.ExportArchive:
+    """An archive that saves variables in the order of their names; Keras' own order is that of their addresses."""
+    archive = keras.export.ExportArchive()
+    track = archive._filter_and_track_resources
+
+    def track_in_order() -> None:
+        track()
+        found = archive._tf_trackable
+        found._all_variables = sorted(found._all_variables, key=lambda variable: variable.name)
+
+    archive._filter_and_track_resources = track_in_order
+    return archive
 
 
 def _unpack(numeric: tf.Tensor, categorical: tf.Tensor, spec: FeatureSpec) -> dict[str, tf.Tensor]:
@@ -123,4 +139,4 @@ def _write_warm_up(path: Path, rows: Mapping[str, np.ndarray], spec: FeatureSpec
                 tf.make_tensor_proto(categorical[:size], dtype=tf.string, shape=categorical[:size].shape)
             )
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
-            writer.write(log.SerializeToString())
+            writer.write(log.SerializeToString(deterministic=True))

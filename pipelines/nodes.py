@@ -60,8 +60,8 @@ class Request:
     def __post_init__(self) -> None:
         if not _RUN_ID.fullmatch(self.run_id):
             raise ConfigurationError(
-                f"run id {self.run_id!r} is none; use up to 128 letters, digits, dots, hyphens and underscores, beginning "
-                "with a letter or digit"
+                f"run id {self.run_id!r} is none; use up to 128 letters, digits, dots, hyphens and underscores, "
+                "beginning with a letter or digit"
             )
         if SPAN in self.pattern and self.span is None:
             raise ConfigurationError(f"log {self.pattern} is of a day, and no span says which; give --span YYYY-MM-DD")

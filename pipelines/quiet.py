@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LOGGERS = ("tensorflow", "absl", "apache_beam", "great_expectations", "mlflow", "alembic", "root")
+_LOGGERS = ("tensorflow", "apache_beam", "great_expectations", "mlflow", "alembic", "root")
 
 
 @contextmanager
@@ -22,6 +22,11 @@ def quiet() -> Iterator[None]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if Path("/proc/driver/nvidia").exists() else "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     _import_tensorflow()
+    # By absl's own setting: TensorFlow turns it down and back up while it saves, and restores absl's.
+    from absl import logging as absl_logging
+
+    verbosity = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -30,6 +35,7 @@ def quiet() -> Iterator[None]:
         try:
             yield
         finally:
+            absl_logging.set_verbosity(verbosity)
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
 

@@ -205,6 +205,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                         "components.model",
                         "components.examples",
                         "components.export",
+                        "components.canonical",
                         "schemas.bundle",
                         "components.evidence",
                         "components.steps.train",

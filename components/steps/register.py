@@ -21,6 +21,7 @@ from tfx.types.standard_artifacts import (
 from tfx.utils import path_utils
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
 
+from components.evaluation import evaluation_digest
 from components.evidence import SplitEvidence
 from components.examples import COUNTS_FILE
 from components.model_card import describe
@@ -80,7 +81,7 @@ def register_model(
             Registration(
                 saved_model=saved_model,
                 digest_saved_model=directory_digest(saved_model),
-                digest_evaluation=directory_digest(Path(evaluation.uri)),
+                digest_evaluation=evaluation_digest(Path(evaluation.uri)),
                 digest_schema=directory_digest(Path(schema.uri)),
                 data_span=span,
                 code_version=code_version,
