@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,19 @@ def export_saved_model(
         bundle: travels with the model in `assets.extra`; its specification fixes the model's inputs.
         warm_up: raw feature rows by name; the first of them become the warm-up requests.
     """
+    with tempfile.TemporaryDirectory() as scratch:
+        # Its functions are loaded in the order of their names, which TensorFlow gives at random.
+        graph = Path(scratch) / "transform"
+        shutil.copytree(Path(transform.transform_savedmodel_dir).parent, graph)
+        canonicalise(graph / tft.TFTransformOutput.TRANSFORM_FN_DIR)
+        _export(trained, shape, bundle, tft.TFTransformOutput(str(graph)), destination)
+    bundle.write(destination)
+    _write_warm_up(destination / ASSETS_EXTRA / WARM_UP_FILE, warm_up, bundle.spec)
+
+
+def _export(
+    trained: Trained, shape: Shape, bundle: Bundle, transform: tft.TFTransformOutput, destination: Path
+) -> None:
     spec = bundle.spec
     model = calibrate(trained.network, trained.slope, trained.intercept)
     layer = transform.transform_features_layer()
@@ -94,8 +108,6 @@ def export_saved_model(
     shutil.rmtree(destination, ignore_errors=True)
     archive.write_out(str(destination), verbose=False)
     canonicalise(destination)
-    bundle.write(destination)
-    _write_warm_up(destination / ASSETS_EXTRA / WARM_UP_FILE, warm_up, spec)
 
 
 def _archive() -> keras.export.ExportArchive:

@@ -210,6 +210,8 @@ def fit(
         )
     inputs, labels = network_inputs(train[0], shape), train[1]
     size = _global_batch(min(config.batch_size, len(labels)), strategy.num_replicas_in_sync)
+    # Keras numbers what has no name by how many the process has made, and the names are saved with the model.
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(config.seed)
     held_out = network_inputs(validation[0], shape)
     weight = positive_weight(labels, config.positive_weight)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -146,6 +147,11 @@ class Definition:
             raise ConfigurationError(f"rolling_days is {self.rolling_days}, and log {self.log!r} has no {SPAN}")
         if self.metadata_password_file is not None and self.metadata is None:
             raise ConfigurationError("metadata_password_file is given without metadata, whose password it would hold")
+        if self.tracking_uri is not None and urlsplit(self.tracking_uri).password is not None:
+            raise ConfigurationError(
+                f"tracking_uri of {urlsplit(self.tracking_uri).hostname} holds a password; MLflow reads that from "
+                "MLFLOW_TRACKING_PASSWORD or ~/.mlflow/credentials"
+            )
         if self.metadata is not None:
             MetadataAddress(self.metadata, self.metadata_password_file)
 
