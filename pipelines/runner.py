@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.dsl.compiler import placeholder_utils
@@ -19,13 +18,13 @@ from tfx.dsl.compiler.compiler import Compiler
 from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
 from tfx.dsl.io import fileio
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.metadata import Metadata
 from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.orchestration.portable.data_types import ExecutionInfo
 from tfx.orchestration.portable.launcher import Launcher
 from tfx.proto.orchestration import pipeline_pb2, placeholder_pb2
 from tfx.types import artifact_utils
 
+from pipelines.metadata import TfxMetadata, open_store
 from schemas.errors import ConfigurationError, RunOrderError
 
 State = Literal["ran", "cached", "skipped"]
@@ -138,7 +137,7 @@ class CompiledRun:
         deployment = runner_utils.extract_local_deployment_config(self.pipeline)
         _Launcher(
             pipeline_node=node,
-            mlmd_connection=Metadata(connection),
+            mlmd_connection=TfxMetadata(connection),
             pipeline_info=self.pipeline.pipeline_info,
             pipeline_runtime_spec=self.pipeline.runtime_spec,
             executor_spec=runner_utils.extract_executor_spec(deployment, name),
@@ -164,7 +163,7 @@ class Records:
     """
 
     def __init__(self, connection: metadata_store_pb2.ConnectionConfig, run: CompiledRun) -> None:
-        self._store = MetadataStore(connection)
+        self._store = open_store(connection)
         self._run = run
 
     def steps(self) -> dict[str, Step]:
