@@ -130,8 +130,9 @@ class CompiledRun:
         """
         node = pipeline_pb2.PipelineNode()
         node.CopyFrom(self._nodes[name])
-        for _, key, _ in _conditions(node):
-            if node.inputs.inputs[key].hidden:
+        for gate, key, _ in list(_conditions(node)):
+            # What is there for the condition alone; a node that reads the verdict itself has named it.
+            if key.startswith(f"_{gate}."):
                 del node.inputs.inputs[key]
         node.inputs.conditionals.clear()
         deployment = runner_utils.extract_local_deployment_config(self.pipeline)

@@ -178,6 +178,15 @@ def champion_one(first_run: Answer, site: Site):
     client.delete_registered_model_alias(MODEL_NAME, CHAMPION)
 
 
+def test_a_new_champion_judges_the_model_again_and_trains_none(
+    champion_one: None, first_run: Answer, site: Site, fraudops: Call
+) -> None:
+    answer = fraudops(site.arguments())
+    assert answer.code == 0, answer.fields
+    assert "baseline" not in {reason["subject"] for reason in answer.fields["gate"]["reasons"]}
+    assert ran(answer) == {"drift", "gate", "evaluator", "registration"}
+
+
 def test_a_worse_model_is_refused_against_the_champion(
     champion_one: None, site: Site, fraudops: Call, tmp_path: Path
 ) -> None:
