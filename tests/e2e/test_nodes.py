@@ -20,8 +20,8 @@ import pytest
 import yaml
 
 from schemas.digests import directory_digest
+from tests.databases import server
 from tests.e2e.conftest import SETTINGS, Answer, Site, changed_copy
-from tests.postgresql import server
 
 Call = Callable[[list[str]], Answer]
 PROJECT = Path(__file__).parents[2]
@@ -259,7 +259,7 @@ def test_a_node_that_is_killed_leaves_nothing_to_its_retry(
 def test_processes_side_by_side_over_a_metadata_server_end_in_the_same_digests(
     site: Site, first_run: Answer, by_node: Scheduled, scheduled: Scheduled, fraudops: Call
 ) -> None:
-    with server("mlmd") as metadata:
+    with server("postgresql", "mlmd") as metadata:
         scheduled.define(str(site.log), metadata=metadata.url, metadata_password_file=str(metadata.password_file))
         assert after_kill(scheduled, scheduled.node("ingest")) == {"half"}
         assert side_by_side(scheduled, fraudops) == dict.fromkeys(NODES, "ran")

@@ -7,7 +7,7 @@ from ml_metadata.proto import metadata_store_pb2, metadata_store_service_pb2
 
 from pipelines.metadata import TfxMetadata, exchange, open_store
 from pipelines.services import MetadataAddress
-from tests.postgresql import server
+from tests.databases import Kind, server
 
 
 def test_every_string_of_a_message_is_exchanged_and_the_keys_of_maps_are_not() -> None:
@@ -24,9 +24,10 @@ def test_every_string_of_a_message_is_exchanged_and_the_keys_of_maps_are_not() -
 
 
 @pytest.mark.slow
-def test_a_server_keeps_backslashes_and_quotes() -> None:
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_a_server_keeps_backslashes_and_quotes(kind: Kind) -> None:
     text = '{"quoted": "a \\"b\\" \\\\ c", \'it\': "\\u00e9 é \\n"}'
-    with server("mlmd") as metadata:
+    with server(kind, "mlmd") as metadata:
         connection = MetadataAddress(metadata.url, metadata.password_file).connection()
         store = open_store(connection)
         kind = store.put_execution_type(metadata_store_pb2.ExecutionType(name="kind"))
