@@ -60,12 +60,12 @@ def compiled(pipeline: Path) -> Manifest:
     Raises:
         ConfigurationError: the definition is wrong.
     """
-    from pipelines.definition import load
-    from pipelines.manifest import manifest
     from pipelines.quiet import quiet
 
-    definition = load(pipeline)
     with quiet():
+        from pipelines.definition import load
+        from pipelines.manifest import manifest
         from pipelines.nodes import plan
 
+        definition = load(pipeline)
         return manifest(definition, pipeline.resolve(), plan(definition))
