@@ -36,6 +36,7 @@ from schemas import sources
 from schemas.errors import ArtifactError, ConfigurationError, LogError
 
 _FORMAT = 1
+_NAMED = 5  # of files that a message is about
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -227,7 +228,7 @@ def _log(request: Request, workspace: Workspace) -> Path:
     if absent := [str(one) for one in wanted if not one.exists()]:
         raise LogError(
             f"of the {len(wanted)} days that the run of {request.span} reads, {len(absent)} are not there: "
-            f"{', '.join(absent)}"
+            f"{', '.join(absent[:_NAMED])}{' and more' if len(absent) > _NAMED else ''}"
         )
     if len(wanted) == 1:
         return wanted[0]
