@@ -16,7 +16,7 @@ from serving.features.keys import AFTER, entity, floor
 from serving.features.past import Past
 from serving.features.series import Series, Single, View
 from serving.features.sightings import Sightings, sighted
-from serving.features.table import KeyRange, Row, Table
+from serving.features.table import KeyRange, Plan, Range, Row, one, together
 
 Value = float | str | list[float] | list[str]
 
@@ -80,21 +80,13 @@ class Entity:
         parts = [transaction.get(column) for column in KEYS[self.kind]]
         return None if None in parts else entity(self.kind, [str(part) for part in parts])
 
-    def look(self, table: Table, prefix: bytes, now: Event, time_us: int) -> Sight:
+    def look(self, prefix: bytes, now: Event, time_us: int) -> Plan[Sight]:
         """Reads what the features of a transaction need."""
-        sightings = {}
-        for number, column in enumerate(self._sighted):
-            if (value := now.get(column)) is not None:
-                key = self._sighting(prefix, number, value)
-                packed = table.get(key)
-                sightings[column] = key, None if packed is None else Sightings.unpack(packed)
-        return Sight(
-            now,
-            time_us,
-            self._events.read(table, prefix, time_us, adds=True),
-            self._labels.read(table, prefix, time_us, adds=False) if self._labels else None,
-            sightings,
+        labels = [self._labels.read(prefix, time_us, adds=False)] if self._labels else []
+        events, sightings, *seen = yield from together(
+            [self._events.read(prefix, time_us, adds=True), self._sightings(prefix, now), *labels]
         )
+        return Sight(now, time_us, events, seen[0] if seen else None, sightings)
 
     def values(self, sight: Sight) -> list[Value]:
         """The features of a transaction, in their order."""
@@ -104,24 +96,29 @@ class Entity:
         """The features of a transaction without the key."""
         return [_padding(f) if f.aggregate == "recent" else _missing(f) for f in self._features]
 
-    def add(self, table: Table, prefix: bytes, sight: Sight, transaction_id: str) -> tuple[list[Row], list[KeyRange]]:
+    def add(self, prefix: bytes, sight: Sight, transaction_id: str) -> Plan[tuple[list[Row], list[KeyRange]]]:
         """The rows to write, and those to forget, for the transaction that saw this."""
-        rows, forgotten = self._events.add(table, prefix, sight.events, transaction_id, sight.now)
+        rows, forgotten = yield from self._events.add(prefix, sight.events, transaction_id, sight.now)
         oldest_us = self._events.oldest_us(sight.events)
         if self._sighted and _opens_hop(sight.events):
             # Before the rows are put, so that a sighting of now is not forgotten with the old ones.
-            forgotten += _outdated_sightings(table, prefix, floor(oldest_us - _LOOK_BACK_US, _LOOK_BACK_HOP_US))
+            begin_us = floor(oldest_us - _LOOK_BACK_US, _LOOK_BACK_HOP_US)
+            forgotten += yield from _outdated_sightings(prefix, begin_us)
         rows += [(key, sighted(before, sight.time_us, oldest_us).pack()) for key, before in sight.sightings.values()]
         return rows, forgotten
 
     def add_label(
-        self, table: Table, prefix: bytes, transaction_id: str, is_fraud: bool, time_us: int
-    ) -> tuple[list[Row], list[KeyRange]]:
+        self, prefix: bytes, transaction_id: str, is_fraud: bool, time_us: int
+    ) -> Plan[tuple[list[Row], list[KeyRange]]]:
         """The rows to write, and those to forget, for a label; none where the key has this one already."""
-        if self._labels is None or self._labels.holds(table, prefix, time_us, transaction_id):
+        if self._labels is None:
             return [], []
-        view = self._labels.read(table, prefix, time_us, adds=True)
-        return self._labels.add(table, prefix, view, transaction_id, {_LABEL_COLUMN: int(is_fraud)})
+        held, view = yield from together(
+            [self._labels.holds(prefix, time_us, transaction_id), self._labels.read(prefix, time_us, adds=True)]
+        )
+        if held:
+            return [], []
+        return (yield from self._labels.add(prefix, view, transaction_id, {_LABEL_COLUMN: int(is_fraud)}))
 
     def left(self, events: Past, labels: Past, from_us: int) -> Iterator[tuple[bytes, Callable[[], list[Row]]]]:
         """What the past leaves behind, key by key: the prefix, and how to get the rows.
@@ -160,6 +157,19 @@ class Entity:
                     yield self._sighting(prefix, number, value), sightings.pack()
 
         return of_key
+
+    def _sightings(self, prefix: bytes, now: Event) -> Plan[dict[str, tuple[bytes, Sightings | None]]]:
+        """When the key was seen with the transaction's values, by column, and the keys of those rows."""
+        keys = {
+            column: self._sighting(prefix, number, value)
+            for number, column in enumerate(self._sighted)
+            if (value := now.get(column)) is not None
+        }
+        found = (yield [one(key) for key in keys.values()]) if keys else []
+        return {
+            column: (key, Sightings.unpack(rows[0][1]) if rows else None)
+            for (column, key), rows in zip(keys.items(), found, strict=True)
+        }
 
     def _sighting(self, prefix: bytes, number: int, value: Any) -> bytes:
         return prefix + _SIGHTING_MARK + bytes([number]) + str(value).encode()
@@ -294,8 +304,8 @@ def _opens_hop(view: View) -> bool:
     return view.newest_us is None or floor(view.newest_us, _LOOK_BACK_HOP_US) < floor(view.time_us, _LOOK_BACK_HOP_US)
 
 
-def _outdated_sightings(table: Table, prefix: bytes, begin_us: int) -> list[KeyRange]:
+def _outdated_sightings(prefix: bytes, begin_us: int) -> Plan[list[KeyRange]]:
     """The values that were seen before `begin_us` only."""
     first = prefix + _SIGHTING_MARK
-    rows = table.scan(first, first + AFTER)
+    [rows] = yield [Range(first, first + AFTER)]
     return [(key, key + b"\0") for key, packed in rows if Sightings.unpack(packed).last < begin_us]

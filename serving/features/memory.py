@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from serving.features.table import KeyRange, Row
+from serving.features.table import KeyRange, Range, Row
 
 
 class MemoryTable:
@@ -33,29 +33,24 @@ class MemoryTable:
             finally:
                 self._before.clear()
 
-    def get(self, key: bytes) -> bytes | None:
-        """The value of a key, None without one."""
-        return self._values.get(key)
-
-    def scan(self, begin: bytes, end: bytes, limit: int | None = None) -> list[Row]:
-        """The rows of a range in order, or the first of them."""
-        found = self._keys[bisect_left(self._keys, begin) : bisect_left(self._keys, end)]
-        return [(key, self._values[key]) for key in found[:limit]]
-
-    def last(self, begin: bytes, end: bytes, limit: int) -> list[Row]:
-        """The last rows of a range, last first."""
-        return self.scan(begin, end)[: -limit - 1 : -1]
+    def read(self, ranges: Sequence[Range]) -> list[list[Row]]:
+        """The rows of each range."""
+        return [[(key, self._values[key]) for key in self._found(range_)] for range_ in ranges]
 
     def write(self, rows: Iterable[Row], deleted: Iterable[KeyRange]) -> None:
         """Deletes ranges, then puts rows in the place of those with their keys."""
         for begin, end in deleted:
-            for key, _ in self.scan(begin, end):
+            for key in self._found(Range(begin, end)):
                 self._replace(key, None)
         for key, value in rows:
             self._replace(key, value)
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _found(self, wanted: Range) -> list[bytes]:
+        keys = self._keys[bisect_left(self._keys, wanted.begin) : bisect_left(self._keys, wanted.end)]
+        return (keys[::-1] if wanted.last else keys)[: wanted.limit]
 
     def _replace(self, key: bytes, value: bytes | None) -> None:
         self._before.append((key, self._values.get(key)))

@@ -23,7 +23,7 @@ from serving.features.folding import (
 )
 from serving.features.keys import floor, time_at, time_key
 from serving.features.past import Past
-from serving.features.table import KeyRange, Row, Table
+from serving.features.table import KeyRange, Plan, Range, Row, one
 from serving.features.tiles import Loaded, Tile, Tiling
 
 _LOOK_BACK_US, _LOOK_BACK_HOP_US = LOOK_BACK.length_s * SECOND_US, LOOK_BACK.hop_s * SECOND_US
@@ -90,10 +90,10 @@ class Series:
         self._lateness_us = lateness_us
         self._finest_us = max(self._of_numbers.finest_us, self._of_values.finest_us)
 
-    def read(self, table: Table, prefix: bytes, time_us: int, adds: bool) -> View:
+    def read(self, prefix: bytes, time_us: int, adds: bool) -> Plan[View]:
         """What a transaction at a time sees of the series of one key; `adds` where `add` is called next."""
         first = prefix + self._singles
-        newest = table.last(first, prefix + self._after_singles, max(self._keep, 1))
+        [newest] = yield [Range(first, prefix + self._after_singles, max(self._keep, 1), last=True)]
         if not newest:
             # The newest event is always kept singly, so there are no tiles either.
             return View(time_us, None, [], self._of_numbers.nothing(), self._of_values.nothing())
@@ -102,32 +102,47 @@ class Series:
         singles: list[Single] = []
         if late:
             now = first + time_key(time_us)
-            newest = table.last(first, now, self._keep)
-            singles = self._decode(table.scan(first + time_key(floor(time_us, self._finest_us or 1)), now), len(first))
+            newest, in_finest = yield [
+                Range(first, now, self._keep, last=True),
+                Range(first + time_key(floor(time_us, self._finest_us or 1)), now),
+            ]
+            singles = self._decode(in_finest, len(first))
         oldest_us = floor(time_us - _LOOK_BACK_US, _LOOK_BACK_HOP_US)
         previous = self._decode(newest[: self._keep], len(first))
         numbers = [(single.time_us, single_numbers(self._numbers, single.event)) for single in singles]
         values = [(single.time_us, single_values(self._values, single.event)) for single in singles]
+        of_numbers = self._of_numbers.ranges(prefix, time_us, late, adds)
+        read = yield [*of_numbers, *self._of_values.ranges(prefix, time_us, late, adds)]
         return View(
             time_us=time_us,
             newest_us=newest_us,
             previous=[single for single in previous if single.time_us >= oldest_us],
-            numbers=self._of_numbers.load(table, prefix, time_us, late, adds, numbers),
-            values=self._of_values.load(table, prefix, time_us, late, adds, values),
+            numbers=self._of_numbers.load(read[: len(of_numbers)], prefix, time_us, late, adds, numbers),
+            values=self._of_values.load(read[len(of_numbers) :], prefix, time_us, late, adds, values),
         )
 
     def total(self, number: Number, window: Window) -> Callable[[View], int | None]:
         """How a number over a window is read."""
         place, at = self._numbers.index(number), self._of_numbers.windows.index(window)
         merge = number.merge
-        return lambda view: merge([tile[place] for tile in view.numbers.windows[at]])
+
+        def total(view: View) -> int | None:
+            columns = view.numbers.columns[at]
+            return merge(columns[place] if columns else ())
+
+        return total
 
     def distinct(self, values: Values, window: Window) -> Callable[[View], int]:
         """How the number of different values in a window is read."""
         place, at, cap = self._values.index(values), self._of_values.windows.index(window), values.cap
-        return lambda view: min(len(set().union(*[tile[place] for tile in view.values.windows[at]])), cap)
 
-    def add(self, table: Table, prefix: bytes, view: View, key: str, event: Event) -> tuple[list[Row], list[KeyRange]]:
+        def distinct(view: View) -> int:
+            columns = view.values.columns[at]
+            return min(len(set().union(*columns[place])), cap) if columns else 0
+
+        return distinct
+
+    def add(self, prefix: bytes, view: View, key: str, event: Event) -> Plan[tuple[list[Row], list[KeyRange]]]:
         """The rows to write, and those to forget, for an event at the time of the view."""
         time_us = view.time_us
         numbers, values = single_numbers(self._numbers, event), single_values(self._values, event)
@@ -146,7 +161,7 @@ class Series:
         forgotten = [
             *self._of_numbers.outdated(prefix, view.numbers, oldest_us),
             *self._of_values.outdated(prefix, view.values, oldest_us),
-            *self._outdated_singles(table, prefix, view, oldest_us),
+            *(yield from self._outdated_singles(prefix, view, oldest_us)),
         ]
         return rows, forgotten
 
@@ -204,9 +219,10 @@ class Series:
 
         return of_key
 
-    def holds(self, table: Table, prefix: bytes, time_us: int, key: str) -> bool:
+    def holds(self, prefix: bytes, time_us: int, key: str) -> Plan[bool]:
         """Whether an event is still kept singly."""
-        return table.get(self._single(prefix, time_us, key)) is not None
+        [found] = yield [one(self._single(prefix, time_us, key))]
+        return bool(found)
 
     def oldest_us(self, view: View) -> int:
         """The earliest time at which an event may yet come without loss, once there is one at the view's time."""
@@ -219,13 +235,13 @@ class Series:
     def _decode(self, rows: Sequence[Row], at: int) -> list[Single]:
         return [Single(time_at(key, at), dict(zip(self._columns, decode(kept), strict=True))) for key, kept in rows]
 
-    def _outdated_singles(self, table: Table, prefix: bytes, view: View, oldest_us: int) -> list[KeyRange]:
+    def _outdated_singles(self, prefix: bytes, view: View, oldest_us: int) -> Plan[list[KeyRange]]:
         """The singles that nobody asks for any more; looked for once in a hop."""
         hop_us = self._finest_us or SECOND_US
         if view.newest_us is not None and floor(view.newest_us, hop_us) >= floor(view.time_us, hop_us):
             return []
         first = prefix + self._singles
-        kept = table.last(first, first + time_key(oldest_us), self._keep)
+        [kept] = yield [Range(first, first + time_key(oldest_us), self._keep, last=True)]
         if len(kept) < self._keep:
             return []
         end = first + time_key(floor(oldest_us, self._finest_us or 1))

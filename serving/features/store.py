@@ -32,7 +32,7 @@ from serving.features.keys import AFTER, time_key
 from serving.features.memory import MemoryTable
 from serving.features.past import Columns, events_before, labels_of
 from serving.features.sqlite import SqliteTable
-from serving.features.table import KeyRange, Row, Table
+from serving.features.table import KeyRange, Plan, Range, Table, drive, one, together
 
 LATENESS_S = 600
 
@@ -160,27 +160,24 @@ class TableFeatureStore:
 
     def observe(self, transaction: Mapping[str, Any]) -> Features:
         """See `FeatureStore`."""
-        with self._table.transaction():
-            return self._observe(transaction)
+        [features] = self.observe_all([transaction])
+        return features
 
     def observe_all(self, transactions: Sequence[Mapping[str, Any]]) -> list[Features]:
         """See `FeatureStore`."""
         with self._table.transaction():
-            return [self._observe(transaction) for transaction in transactions]
+            return [drive(self._table, self._observe(transaction)) for transaction in transactions]
 
     def label(self, transaction: Mapping[str, Any], is_fraud: bool, label_time: int) -> None:
         """See `FeatureStore`.  A label that comes twice within the allowed lateness counts once."""
         with self._table.transaction():
-            rows: list[Row] = []
-            forgotten: list[KeyRange] = []
-            for kind in self._entities:
-                if (prefix := kind.prefix(transaction)) is not None:
-                    written, outdated = kind.add_label(
-                        self._table, prefix, transaction["transaction_id"], is_fraud, label_time
-                    )
-                    rows += written
-                    forgotten += outdated
-            self._table.write(rows, forgotten)
+            plans = [
+                kind.add_label(prefix, transaction["transaction_id"], is_fraud, label_time)
+                for kind in self._entities
+                if (prefix := kind.prefix(transaction)) is not None
+            ]
+            added = drive(self._table, together(plans))
+            self._table.write(chain.from_iterable(rows for rows, _ in added), chain.from_iterable(f for _, f in added))
 
     def take(self, log: Columns, until_us: int) -> None:
         """Makes of a store without state what the past of a log leaves in it, as one step.
@@ -204,7 +201,7 @@ class TableFeatureStore:
         # In order of their keys, so that a file is written from its beginning to its end.
         rows = chain.from_iterable(sorted(of_key()) for _, of_key in keys)
         with self._table.transaction():
-            if len(self._table.scan(b"", AFTER, 2)) > 1:
+            if len(self._table.read([Range(b"", AFTER, 2)])[0]) > 1:
                 raise ConfigurationError("the feature store holds state already; load the log into a new store")
             self._table.write(rows, [])
 
@@ -212,35 +209,34 @@ class TableFeatureStore:
         """Closes the table."""
         self._table.close()
 
-    def _observe(self, transaction: Mapping[str, Any]) -> Features:
-        """Within a transaction of the table."""
+    def _observe(self, transaction: Mapping[str, Any]) -> Plan[Features]:
+        """Within a transaction of the table: reads in two turns, in a third what a new hop outdates, and writes."""
         time_us, transaction_id = transaction["event_time"], transaction["transaction_id"]
         now = {
             **transaction,
             "second_of_day": second_of_day(time_us),
             "second_of_week": second_of_week(time_us),
         }
-        table = self._table
         answer_key = _ANSWER + transaction_id.encode()
-        if (answer := table.get(answer_key)) is not None:
+        keyed = [(kind, prefix) for kind in self._entities if (prefix := kind.prefix(now)) is not None]
+        (answer, forgotten), *sights = yield from together(
+            [self._answer(answer_key, time_us), *(kind.look(prefix, now, time_us) for kind, prefix in keyed)]
+        )
+        if answer is not None:
             return self._unpack(answer)
+        added = yield from together(
+            [kind.add(prefix, sight, transaction_id) for (kind, prefix), sight in zip(keyed, sights, strict=True)]
+        )
+        seen = {kind.kind: sight for (kind, _), sight in zip(keyed, sights, strict=True)}
         values: list[Value] = [_row_input(row_input, now) for row_input in self._spec.row_inputs]
-        rows: list[Row] = []
-        forgotten: list[KeyRange] = []
         for kind in self._entities:
-            prefix = kind.prefix(now)
-            if prefix is None:
-                values += kind.missing()
-            else:
-                sight = kind.look(table, prefix, now, time_us)
-                values += kind.values(sight)
-                written, outdated = kind.add(table, prefix, sight, transaction_id)
-                rows += written
-                forgotten += outdated
+            values += kind.values(seen[kind.kind]) if kind.kind in seen else kind.missing()
         features = Features(_flat(values, self._numeric), _flat(values, self._categorical))
-        rows += [(answer_key, _pack(features)), (_EXPIRY + time_key(time_us) + transaction_id.encode(), b"")]
-        forgotten += self._expired(time_us)
-        table.write(rows, forgotten)
+        rows = [(answer_key, _pack(features)), (_EXPIRY + time_key(time_us) + transaction_id.encode(), b"")]
+        for written, outdated in added:
+            rows += written
+            forgotten += outdated
+        self._table.write(rows, forgotten)
         return features
 
     def _check_header(self) -> None:
@@ -248,7 +244,8 @@ class TableFeatureStore:
         inputs = replace(self._spec, left_out=())
         ours = encode({"format": _FORMAT, "inputs": inputs.digest})
         with self._table.transaction():
-            stored = self._table.get(_HEADER)
+            [found] = self._table.read([one(_HEADER)])
+            stored = found[0][1] if found else None
             if stored is None:
                 self._table.write([(_HEADER, ours)], [])
             elif stored != ours:
@@ -257,12 +254,15 @@ class TableFeatureStore:
                     "load a new store from the log"
                 )
 
-    def _expired(self, time_us: int) -> list[KeyRange]:
+    def _answer(self, answer_key: bytes, time_us: int) -> Plan[tuple[bytes | None, list[KeyRange]]]:
+        """What a transaction was answered before, and which answers have run out."""
+        run_out = _EXPIRY + time_key(time_us - self._lateness_us)
+        answer, expired = yield [one(answer_key), Range(_EXPIRY, run_out, _EXPIRED_AT_ONCE)]
         ranges = []
-        for key, _ in self._table.scan(_EXPIRY, _EXPIRY + time_key(time_us - self._lateness_us), _EXPIRED_AT_ONCE):
-            answer_key = _ANSWER + key[len(_EXPIRY) + 8 :]
-            ranges += [(key, key + b"\0"), (answer_key, answer_key + b"\0")]
-        return ranges
+        for key, _ in expired:
+            outdated = _ANSWER + key[len(_EXPIRY) + 8 :]
+            ranges += [(key, key + b"\0"), (outdated, outdated + b"\0")]
+        return answer[0][1] if answer else None, ranges
 
     def _unpack(self, answer: bytes) -> Features:
         numbers = struct.unpack_from(f"<{self._spec.numeric_width}d", answer)

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 Row = tuple[bytes, bytes]
 KeyRange = tuple[bytes, bytes]
+Result = TypeVar("Result")
+
+
+class Range(NamedTuple):
+    """Rows to read: those with `begin <= key < end`, in order.
+
+    Attributes:
+        begin: the first key.
+        end: the key behind the last one.
+        limit: no more than so many; None is all.
+        last: from the end on, last first.
+    """
+
+    begin: bytes
+    end: bytes
+    limit: int | None = None
+    last: bool = False
+
+
+def one(key: bytes) -> Range:
+    """The row of a key."""
+    return Range(key, key + b"\0", 1)
+
+
+# What reads a table says which ranges it needs next and is given their rows, so that many can read in one go.
+Plan = Generator[Sequence[Range], list[list[Row]], Result]
 
 
 class Table(Protocol):
     """Rows of (key, value) in order of their keys' bytes.
 
-    Everything but `close` is called inside `transaction()`.  A range (begin, end) holds the keys with
-    `begin <= key < end`.
+    Everything but `close` is called inside `transaction()`.
     """
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -23,17 +48,46 @@ class Table(Protocol):
         Transactions of all threads and processes follow one another.
         """
 
-    def get(self, key: bytes) -> bytes | None:
-        """The value of a key, None without one."""
-
-    def scan(self, begin: bytes, end: bytes, limit: int | None = None) -> list[Row]:
-        """The rows of a range in order, or the first of them."""
-
-    def last(self, begin: bytes, end: bytes, limit: int) -> list[Row]:
-        """The last rows of a range, last first."""
+    def read(self, ranges: Sequence[Range]) -> list[list[Row]]:
+        """The rows of each range."""
 
     def write(self, rows: Iterable[Row], deleted: Iterable[KeyRange]) -> None:
-        """Deletes ranges, then puts rows in the place of those with their keys."""
+        """Deletes the ranges `begin <= key < end`, then puts rows in the place of those with their keys."""
 
     def close(self) -> None:
         """Lets go of what the table holds open."""
+
+
+def drive(table: Table, plan: Plan[Result]) -> Result:
+    """Reads for a plan whatever it asks for."""
+    try:
+        wanted = next(plan)
+        while True:
+            wanted = plan.send(table.read(wanted))
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+
+
+def together(plans: Sequence[Plan[Any]]) -> Plan[list[Any]]:
+    """Several plans as one, which asks for what all of them need next; their results in order."""
+    results: list[Any] = [None] * len(plans)
+    waiting: list[tuple[int, Plan[Any], Sequence[Range]]] = []
+    for place, plan in enumerate(plans):
+        try:
+            waiting.append((place, plan, next(plan)))
+        except StopIteration as done:
+            results[place] = done.value
+    while waiting:
+        rows = yield [range_ for _, _, wanted in waiting for range_ in wanted]
+        still: list[tuple[int, Plan[Any], Sequence[Range]]] = []
+        at = 0
+        for place, plan, wanted in waiting:
+            end = at + len(wanted)
+            try:
+                still.append((place, plan, plan.send(rows[at:end])))
+            except StopIteration as done:
+                results[place] = done.value
+            at = end
+        waiting = still
+    return results

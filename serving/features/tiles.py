@@ -19,8 +19,8 @@ from typing import Any
 from schemas.features import Window
 from schemas.transaction import SECOND_US
 from serving.features.encoding import decode, encode
-from serving.features.keys import floor, time_at, time_key
-from serving.features.table import KeyRange, Row, Table
+from serving.features.keys import floor, time_key
+from serving.features.table import KeyRange, Range, Row
 
 # The folded events of one hop, as JSON holds them: a list whose entries the owner of the tiling knows.
 Tile = list[Any]
@@ -53,12 +53,13 @@ class Loaded:
     """Tiles of one key, as a transaction sees them.
 
     Attributes:
-        windows: the tiles of each window of the tiling; single events stand as tiles of their own.
+        columns: of each window of the tiling, what its tiles hold in each place, nothing where it has none; single
+            events stand as tiles of their own.
         own: of each hop, finest first, the transaction's tile with all that has come, None where there is none or it
             was not asked for.
     """
 
-    windows: list[list[Tile]]
+    columns: list[list[tuple[Any, ...]]]
     own: list[Tile | None]
 
 
@@ -90,46 +91,70 @@ class Tiling:
         """What the first transaction of a key sees."""
         return Loaded([[] for _ in self._spans], [None for _ in self.levels])
 
+    def ranges(self, prefix: bytes, time_us: int, late: bool, adds: bool) -> list[Range]:
+        """What `load` needs of a key, by the same arguments."""
+        return [
+            Range(key + time_key(level.begin(time_us, late)), key + time_key(floor(time_us, level.hop_us) + 1))
+            for level, key in self._wanted(prefix, late, adds)
+        ]
+
     def load(
-        self, table: Table, prefix: bytes, time_us: int, late: bool, adds: bool, singles: Sequence[tuple[int, Tile]]
+        self,
+        read: Sequence[Sequence[Row]],
+        prefix: bytes,
+        time_us: int,
+        late: bool,
+        adds: bool,
+        singles: Sequence[tuple[int, Tile]],
     ) -> Loaded:
         """What a transaction at a time sees.
 
         Args:
-            table: where the tiles are.
+            read: the rows of `ranges`.
             prefix: of the key.
             time_us: the transaction's time.
             late: whether an event at that time or after it has come.
             adds: whether the own tiles are wanted as well.
             singles: where one has, the events before the transaction in its finest hop, by time.
         """
-        starts: dict[int, list[int]] = {}
+        # The bytes of keys are in the order of their times, so that no time has to be read back.
+        starts: dict[int, tuple[bytes, list[bytes]]] = {}
         tiles: dict[int, list[Tile]] = {}
-        own: list[Tile | None] = []
-        for level, mark in zip(self.levels, self._marks, strict=True):
-            key, hop = prefix + mark, level.hop_us
-            if not (level.longest_us or late or adds):
-                own.append(None)
-                continue
-            now = floor(time_us, hop)
-            rows = table.scan(key + time_key(level.begin(time_us, late)), key + time_key(now + 1))
-            starts[hop] = [time_at(row[0], len(key)) for row in rows]
-            tiles[hop] = decode(b"[" + b",".join([row[1] for row in rows]) + b"]")
-            own.append(tiles[hop][-1] if rows and starts[hop][-1] == now else None)
-        windows = []
+        newest: dict[int, Tile] = {}
+        for (level, key), rows in zip(self._wanted(prefix, late, adds), read, strict=True):
+            hop = level.hop_us
+            starts[hop] = key, [row[0] for row in rows]
+            tiles[hop] = decode(b"[" + b",".join([row[1] for row in rows]) + b"]") if rows else []
+            if rows and rows[-1][0] == key + time_key(floor(time_us, hop)):
+                newest[hop] = tiles[hop][-1]
+        own = [newest.get(level.hop_us) for level in self.levels]
+
+        def first(hop: int, from_us: int) -> int:
+            key, keys = starts[hop]
+            return bisect_left(keys, key + time_key(from_us))
+
+        columns = []
         for length, hop in self._spans:
             begin = floor(time_us - length, hop)
             if not late:
-                windows.append(tiles[hop][bisect_left(starts[hop], begin) :])
+                columns.append(list(zip(*tiles[hop][first(hop, begin) :], strict=True)))
                 continue
             found = []
             for level_us in self._chains[hop]:
                 end = floor(time_us, level_us)
-                found += tiles[level_us][bisect_left(starts[level_us], begin) : bisect_left(starts[level_us], end)]
+                found += tiles[level_us][first(level_us, begin) : first(level_us, end)]
                 begin = end
             found += [tile for single_us, tile in singles if single_us >= begin]
-            windows.append(found)
-        return Loaded(windows, own)
+            columns.append(list(zip(*found, strict=True)))
+        return Loaded(columns, own)
+
+    def _wanted(self, prefix: bytes, late: bool, adds: bool) -> list[tuple[Level, bytes]]:
+        """The levels that are looked at, and what the keys of their rows begin with."""
+        return [
+            (level, prefix + mark)
+            for level, mark in zip(self.levels, self._marks, strict=True)
+            if level.longest_us or late or adds
+        ]
 
     def rows(self, prefix: bytes, time_us: int, tiles: Iterable[Tile | None]) -> list[Row]:
         """The rows of a transaction's tiles, of each hop the finest first; None leaves a row as it is."""

@@ -15,7 +15,7 @@ from schemas.transaction import COLUMN
 from serving.features import MemoryTable, SqliteTable, TableFeatureStore
 from serving.features.loading import load
 from serving.features.replay import replay
-from serving.features.table import Table
+from serving.features.table import Range, Table
 from tests.components.features.logs import DAY_US, SECOND_US, logs
 from tests.components.features.test_engine import EVERYTHING, UNUSUAL
 from tests.serving.features.replays import events, in_order
@@ -51,7 +51,7 @@ def loaded(spec: FeatureSpec, rows: Rows, lateness_s: int) -> tuple[MemoryTable,
 def content(table: Table, looks_back_to_us: int) -> dict[bytes, bytes]:
     """All rows; a value that was last seen before the look-back and again in it is as one seen for the first time."""
     with table.transaction():
-        found = dict(table.scan(b"", b"\xff"))
+        found = dict(table.read([Range(b"", b"\xff")])[0])
     for key, packed in found.items():
         if key[:1] == b"e" and key[17:18] == b"s":
             settled, *others = struct.unpack(">qqq", packed)

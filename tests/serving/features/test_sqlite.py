@@ -9,6 +9,7 @@ import pytest
 from schemas.errors import ArtifactError
 from schemas.transaction import SECOND_US
 from serving.features import Features, SqliteTable, TableFeatureStore
+from serving.features.table import one
 from tests.serving.features.writer import COUNTED, payment
 
 ROOT = Path(__file__).parents[3]
@@ -87,7 +88,7 @@ def test_an_error_in_a_transaction_undoes_it(tmp_path: Path) -> None:
         table.write([(b"k", b"v")], [])
         raise RuntimeError
     with table.transaction():
-        assert table.get(b"k") is None
+        assert table.read([one(b"k")]) == [[]]
     table.close()
 
 

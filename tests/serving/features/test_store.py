@@ -11,6 +11,7 @@ from schemas.errors import ArtifactError, ConfigurationError
 from schemas.features import DAY, FEATURES, HOUR, LOOK_BACK, MONTH, WEEK, Feature, FeatureSpec, specify
 from schemas.transaction import COLUMN
 from serving.features import MemoryTable, SqliteTable, TableFeatureStore
+from serving.features.table import Range
 from tests import oracle
 from tests.components.features.logs import DAY_US, SECOND_US, log, logs
 from tests.components.features.test_engine import EVERYTHING, UNUSUAL, assert_equal
@@ -30,7 +31,7 @@ def payment(number: int, event_time: int, **columns: Any) -> dict[str, Any]:
 
 def rows_of(memory: MemoryTable) -> int:
     with memory.transaction():
-        return len(memory.scan(b"", b"\xff"))
+        return len(memory.read([Range(b"", b"\xff")])[0])
 
 
 @settings(max_examples=100)
@@ -157,7 +158,7 @@ def test_a_key_keeps_as_many_tiles_as_its_windows_and_the_lateness_span() -> Non
         if minute % 60 == 59 or minute > 8 * 1_440:
             store.observe(payment(minute, minute * MINUTE_US))
     with memory.transaction():
-        keys = [key[17:-8] for key, _ in memory.scan(b"e", b"f") if key[17:18] in (b"n", b"v")]
+        keys = [key[17:-8] for key, _ in memory.read([Range(b"e", b"f")])[0] if key[17:18] in (b"n", b"v")]
     kept = {mark: keys.count(mark) for mark in set(keys)}
     assert {mark[:1] for mark in kept} == {b"n", b"v"}
     assert max(kept[mark] for mark in kept if mark[1] == 0) <= 72
@@ -209,11 +210,11 @@ def test_transactions_observed_together_are_in_the_store_or_none_is(kind: str, t
     store = TableFeatureStore(table, EVERYTHING)
     store.observe(payment(0, 0, device_id="d"))
     with table.transaction():
-        before = table.scan(b"", b"\xff")
+        before = table.read([Range(b"", b"\xff")])
     with pytest.raises(KeyError):
         store.observe_all([payment(1, SECOND_US, device_id="d"), {"transaction_id": "t2"}])
     with table.transaction():
-        assert table.scan(b"", b"\xff") == before
+        assert table.read([Range(b"", b"\xff")]) == before
     store.close()
 
 
