@@ -161,7 +161,8 @@ def test_the_lineage_is_that_of_a_run_at_once(by_node: Scheduled, first_run: Ans
     # Other tests have run more in the other workspace, of which the first run is a part.
     ours = lineage(by_node.workspace)
     assert ours <= lineage(site.workspace)
-    assert {node.rpartition(".")[2] for node, _, _, _ in ours} == set(NODES)
+    # Without a champion its resolver gives nothing.
+    assert {node.rpartition(".")[2] for node, _, _, _ in ours} == set(NODES) - {"champion"}
 
 
 def test_gates_say_what_they_found_and_the_others_say_nothing(by_node: Scheduled) -> None:
