@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +15,8 @@ from components.expectations import SAMPLE_ROWS
 from components.splits import SplitConfig
 from components.trainer import ThresholdConfig, TrainingConfig
 from schemas.errors import ConfigurationError
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -45,28 +47,42 @@ def load(path: Path | None) -> RunConfig:
     Raises:
         ConfigurationError: the file is absent or not YAML, or a key or value in it is wrong.
     """
-    if path is None:
-        return RunConfig()
+    return RunConfig() if path is None else read(RunConfig, path, "configuration")
+
+
+def read(kind: type[Kind], path: Path, what: str) -> Kind:
+    """What a YAML file says, as a dataclass; an empty file says nothing, and leaves the defaults.
+
+    Args:
+        kind: the dataclass.
+        path: of the file.
+        what: the file is, for messages.
+
+    Raises:
+        ConfigurationError: the file is absent or not YAML, or a key or value in it is wrong or missing.
+    """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"configuration {path} cannot be read: {error}") from error
-    if raw is None:
-        return RunConfig()
+        raise ConfigurationError(f"{what} {path} cannot be read: {error}") from error
+    raw = {} if raw is None else raw
     if not isinstance(raw, dict):
-        raise ConfigurationError(f"configuration {path} holds {type(raw).__name__}, not keys with values")
-    refuse_unknown(RunConfig, raw, f"of configuration {path}")
+        raise ConfigurationError(f"{what} {path} holds {type(raw).__name__}, not keys with values")
+    _refuse_unknown(kind, raw, f"of {what} {path}")
+    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]  # type: ignore[arg-type]
+    if absent := [name for name in needed if name not in raw]:
+        raise ConfigurationError(f"{what} {path} lacks {', '.join(absent)}")
     try:
-        return TypeAdapter(RunConfig).validate_python(raw)
+        return TypeAdapter(kind).validate_python(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"configuration {path}: {where} is {first['input']!r}: {first['msg']}") from error
+        raise ConfigurationError(f"{what} {path}: {where} is {first['input']!r}: {first['msg']}") from error
     except ConfigurationError as error:
-        raise ConfigurationError(f"configuration {path}: {error}") from error
+        raise ConfigurationError(f"{what} {path}: {error}") from error
 
 
-def refuse_unknown(kind: Any, raw: dict[str, Any], where: str) -> None:
+def _refuse_unknown(kind: Any, raw: dict[str, Any], where: str) -> None:
     """A misspelt key must not silently leave a default in force; pydantic forbids extras on its own classes only.
 
     Args:
@@ -88,6 +104,6 @@ def refuse_unknown(kind: Any, raw: dict[str, Any], where: str) -> None:
         if get_origin(hints[key]) is dict:
             for name, each in value.items():
                 if isinstance(each, dict):
-                    refuse_unknown(inner[0], each, f"in {key}.{name} {where}")
+                    _refuse_unknown(inner[0], each, f"in {key}.{name} {where}")
         else:
-            refuse_unknown(inner[0], value, f"in {key} {where}")
+            _refuse_unknown(inner[0], value, f"in {key} {where}")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
-
-from pipelines.config import RunConfig, refuse_unknown
+from pipelines.config import RunConfig, read
 from pipelines.services import MetadataAddress, Services
 from pipelines.workspace import Workspace
 from schemas.errors import ConfigurationError
@@ -175,30 +172,7 @@ def load(path: Path) -> Definition:
     Raises:
         ConfigurationError: the file is absent or not YAML, or a key or value in it is wrong.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"pipeline definition {path} cannot be read: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigurationError(f"pipeline definition {path} holds {type(raw).__name__}, not keys with values")
-    refuse_unknown(Definition, raw, f"of pipeline definition {path}")
-    missing = [f.name for f in fields(Definition) if f.name in _REQUIRED and f.name not in raw]
-    if missing:
-        raise ConfigurationError(f"pipeline definition {path} lacks {', '.join(missing)}")
-    try:
-        found = TypeAdapter(Definition).validate_python(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(
-            f"pipeline definition {path}: {where} is {first['input']!r}: {first['msg']}"
-        ) from error
-    except ConfigurationError as error:
-        raise ConfigurationError(f"pipeline definition {path}: {error}") from error
-    return _below(found, path.resolve().parent)
-
-
-_REQUIRED = ("name", "source", "log", "workspace")
+    return _below(read(Definition, path, "pipeline definition"), path.resolve().parent)
 
 
 def _below(definition: Definition, folder: Path) -> Definition:
