@@ -130,10 +130,10 @@ class CompiledRun:
         """
         node = pipeline_pb2.PipelineNode()
         node.CopyFrom(self._nodes[name])
-        for gate, key, _ in list(_conditions(node)):
-            # What is there for the condition alone; a node that reads the verdict itself has named it.
-            if key.startswith(f"_{gate}."):
-                del node.inputs.inputs[key]
+        gates = {gate for gate, _, _ in _conditions(node)}
+        # TFX adds an input for a condition even where the node reads the same verdict under a name of its own.
+        for key in [key for key in node.inputs.inputs if key.startswith(tuple(f"_{gate}." for gate in gates))]:
+            del node.inputs.inputs[key]
         node.inputs.conditionals.clear()
         deployment = runner_utils.extract_local_deployment_config(self.pipeline)
         _Launcher(
