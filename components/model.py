@@ -18,11 +18,12 @@ class Shape:
 
     Attributes:
         numeric: N of `numeric` float32 `[batch, N]`.
-        vocabularies: number of ids per column of `categorical` int64 `[batch, C]`, unknown words included.
+        vocabularies: of each text input, the number of its ids, unknown words included, and how many neighbouring
+            columns of `categorical` int64 `[batch, C]` it has: a vector has several.
     """
 
     numeric: int
-    vocabularies: tuple[int, ...]
+    vocabularies: tuple[tuple[int, int], ...]
 
 
 def build_network(shape: Shape, units: Sequence[int], dropout: float, seed: int) -> keras.Model:
@@ -30,11 +31,16 @@ def build_network(shape: Shape, units: Sequence[int], dropout: float, seed: int)
     inputs: dict[str, keras.KerasTensor] = {NUMERIC: keras.Input((shape.numeric,), dtype="float32", name=NUMERIC)}
     parts = [inputs[NUMERIC]]
     if shape.vocabularies:
-        inputs[CATEGORICAL] = keras.Input((len(shape.vocabularies),), dtype="int64", name=CATEGORICAL)
-        for column, size in enumerate(shape.vocabularies):
+        columns = sum(columns for _, columns in shape.vocabularies)
+        inputs[CATEGORICAL] = keras.Input((columns,), dtype="int64", name=CATEGORICAL)
+        at = 0
+        for number, (size, columns) in enumerate(shape.vocabularies):
             width = min(16, math.ceil(size**0.5))
-            ids = inputs[CATEGORICAL][:, column]
-            parts.append(keras.layers.Embedding(size, width, name=f"embedding_{column}")(ids))
+            ids = inputs[CATEGORICAL][:, at : at + columns]
+            # A word means the same wherever in a vector it stands.
+            embedded = keras.layers.Embedding(size, width, name=f"embedding_{number}")(ids)
+            parts.append(keras.layers.Reshape((columns * width,), name=f"embedded_{number}")(embedded))
+            at += columns
     x = keras.layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
     for layer, width in enumerate(units):
         initializer = keras.initializers.HeNormal(seed=seed + layer)

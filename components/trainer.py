@@ -126,7 +126,7 @@ def transform_split(
 def network_shape(transformed: Mapping[str, np.ndarray], spec: FeatureSpec, transform: tft.TFTransformOutput) -> Shape:
     """The shape of the network for these arrays; each vocabulary has one more id, for words that it lacks."""
     sizes = {i.name: transform.vocabulary_size_by_name(vocabulary_name(i.name)) + 1 for i in spec.categorical}
-    return Shape(transformed[NUMERIC].shape[1], tuple(sizes[i.name] for i in spec.categorical for _ in range(i.width)))
+    return Shape(transformed[NUMERIC].shape[1], tuple((sizes[i.name], i.width) for i in spec.categorical))
 
 
 def batches(inputs: Mapping[str, np.ndarray], labels: np.ndarray, batch_size: int, seed: int) -> tf.data.Dataset:

@@ -24,7 +24,7 @@ from pipelines import console
 from pipelines.workspace import Workspace
 from schemas import sources
 from schemas.errors import ConfigurationError, LogError
-from schemas.features import Feature, FeatureSpec, specify
+from schemas.features import FeatureSpec, specify
 from serving.features import Features, SqliteTable, TableFeatureStore
 from serving.features.loading import load
 from serving.features.replay import replay
@@ -166,8 +166,7 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 
 def _type(declared: Any) -> pa.DataType:
     of_one = pa.string() if declared.is_text else pa.float64()
-    is_vector = isinstance(declared, Feature) and declared.aggregate == "recent"
-    return pa.list_(of_one, declared.width) if is_vector else of_one
+    return pa.list_(of_one, declared.width) if declared.is_vector else of_one
 
 
 def _schema(transactions: pa.Table, spec: FeatureSpec) -> pa.Schema:

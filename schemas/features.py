@@ -7,14 +7,17 @@ Semantics, for a transaction at time `t` with key `k`:
   tail moves in hops.
 - A label is an event of its own at `label_time`: `fraud_count` and `fraud_rate` hold the labels of `k` with
   `floor(t - w, h) <= label_time < t`, so that nothing sees a label before it was known.
-- `last`, `seconds_since_last`, `distance_km_since_last`, `speed_km_per_h_since_last`, `first_seen` and `recent` look at
-  the events of the window `LOOK_BACK`; the last event is the one with the largest (event_time, transaction_id), ids
+- `last`, `seconds_since_last`, `distance_km_since_last`, `speed_km_per_h_since_last`, `first_seen` and the vectors look
+  at the events of the window `LOOK_BACK`; the last event is the one with the largest (event_time, transaction_id), ids
   compared as UTF-8 bytes.
+- Vectors hold k values, that of the last event first: `recent` the event's own, `recent_seconds_between` and
+  `recent_distance_km_between` the time and the way from the event before it, which lies in the window too.  The
+  transaction itself is in none of them.
 - `count`, `distinct` and `fraud_count` are 0 on an empty window, everything else is missing there.  Missing is NaN for
   numbers and "" for text, never 0.
 - Events whose column is missing are skipped by `sum`, `mean`, `std`, `min`, `max` and `distinct`, and pass no filter on
-  it; `last` and `recent` keep their place with a missing value.  `first_seen` is 1 when no event in the window has the
-  transaction's own value, 0 when one has, missing when the transaction has none.
+  it; `last` and the vectors keep their place with a missing value.  `first_seen` is 1 when no event in the window has
+  the transaction's own value, 0 when one has, missing when the transaction has none.
 - A transaction without the key (no device, say) belongs to no state, and all its features for that key are missing.
 - `mean` is sum / count, `std` is the population's, sqrt(n S2 - S1^2) / n from exact integer sums; distances are great
   circles (haversine) on a sphere of radius `EARTH_RADIUS_KM`.
@@ -44,13 +47,16 @@ KEYS: dict[str, tuple[str, ...]] = {
 
 Aggregate = Literal[
     "count", "sum", "mean", "std", "min", "max", "distinct", "last", "seconds_since_last", "distance_km_since_last",
-    "speed_km_per_h_since_last", "first_seen", "recent", "fraud_count", "fraud_rate",
+    "speed_km_per_h_since_last", "first_seen", "recent", "recent_seconds_between", "recent_distance_km_between",
+    "fraud_count", "fraud_rate",
 ]  # fmt: skip
 _OVER_INTEGERS = ("sum", "mean", "std", "min", "max")
-_OVER_LABELS = ("fraud_count", "fraud_rate")
-_OVER_PLACES = ("distance_km_since_last", "speed_km_per_h_since_last")
-_LOOKING_BACK = ("last", "seconds_since_last", *_OVER_PLACES, "first_seen", "recent")
-_WITHOUT_COLUMN = ("count", "seconds_since_last", *_OVER_PLACES, *_OVER_LABELS)
+_OVER_LABELS: tuple[Aggregate, ...] = ("fraud_count", "fraud_rate")
+_OVER_PLACES = ("distance_km_since_last", "speed_km_per_h_since_last", "recent_distance_km_between")
+_VECTORS = ("recent", "recent_seconds_between", "recent_distance_km_between")
+_OVER_TIMES = ("seconds_since_last", "recent_seconds_between")
+_LOOKING_BACK = ("last", *_OVER_TIMES, *_OVER_PLACES, "first_seen", "recent")
+_WITHOUT_COLUMN = ("count", *_OVER_TIMES, *_OVER_PLACES, *_OVER_LABELS)
 _COMPARING = ("distinct", "first_seen")
 _TEXT_KEEPING = ("last", "recent")
 _LABEL_COLUMNS = ("is_fraud", "label_time")
@@ -115,7 +121,7 @@ class Feature:
         column: what is aggregated; none for counts and labels.
         where: keeps only some events.
         cap: `distinct` stops at it.
-        k: how many values `recent` keeps.
+        k: how many values a vector has.
     """
 
     key: str
@@ -134,7 +140,7 @@ class Feature:
     def name(self) -> str:
         """Derived, never typed: key, filter, column, aggregate, window."""
         span = None if self.aggregate in _LOOKING_BACK else self.window.name
-        tail = str(self.k) if self.aggregate == "recent" else span
+        tail = str(self.k) if self.is_vector else span
         parts = ("_".join(KEYS[self.key]), self.where and self.where.name, self.column, self.aggregate, tail)
         return "_".join(part for part in parts if part)
 
@@ -143,8 +149,12 @@ class Feature:
         return self.aggregate in _TEXT_KEEPING and self.column is not None and COLUMN[self.column].type == "string"
 
     @property
+    def is_vector(self) -> bool:
+        return self.aggregate in _VECTORS
+
+    @property
     def width(self) -> int:
-        """How many values one transaction has: k for `recent`, else 1."""
+        """How many values one transaction has: k for a vector, else 1."""
         return self.k or 1
 
     @property
@@ -179,8 +189,8 @@ def _complaints(feature: Feature) -> Iterable[str]:
         yield f"column {feature.column!r} holds fractions, which are hardly ever equal; use a text or integer column"
     if (feature.cap is not None) != (feature.aggregate == "distinct") or (feature.cap is not None and feature.cap < 1):
         yield "distinct, and only distinct, needs a cap of 1 or more (state per key must be bounded)"
-    if (feature.k is not None) != (feature.aggregate == "recent") or (feature.k is not None and feature.k < 1):
-        yield "recent, and only recent, needs k of 1 or more"
+    if (feature.k is not None) != feature.is_vector or (feature.k is not None and feature.k < 1):
+        yield "a vector, and only a vector, needs k of 1 or more: how many values it has"
     if feature.aggregate in _LOOKING_BACK and feature.window != LOOK_BACK:
         yield f"it looks back {LOOK_BACK.name}; leave the window out"
     if feature.where and feature.aggregate in (*_LOOKING_BACK, *_OVER_LABELS):
@@ -211,6 +221,10 @@ class RowInput:
         return self.column in COLUMN and COLUMN[self.column].type == "string"
 
     @property
+    def is_vector(self) -> bool:
+        return False
+
+    @property
     def width(self) -> int:
         return 1
 
@@ -224,13 +238,15 @@ ROW_INPUTS: tuple[RowInput, ...] = tuple(
 )
 
 AMOUNT = "amount_base_minor"
+_ALL = (HOUR, DAY, WEEK, MONTH)
+_RECENT = 16
 FEATURES: tuple[Feature, ...] = (
-    *(Feature("card", "count", w) for w in (HOUR, DAY, WEEK, MONTH)),
-    *(Feature("card", "sum", w, AMOUNT) for w in (HOUR, DAY, WEEK)),
-    *(Feature("card", "mean", w, AMOUNT) for w in (DAY, WEEK, MONTH)),
-    *(Feature("card", "std", w, AMOUNT) for w in (WEEK, MONTH)),
-    *(Feature("card", "max", w, AMOUNT) for w in (DAY, MONTH)),
-    Feature("card", "min", HOUR, AMOUNT),
+    *(Feature("card", "count", w) for w in _ALL),
+    *(Feature("card", "sum", w, AMOUNT) for w in _ALL),
+    *(Feature("card", "mean", w, AMOUNT) for w in _ALL),
+    *(Feature("card", "std", w, AMOUNT) for w in (DAY, WEEK, MONTH)),
+    *(Feature("card", "min", w, AMOUNT) for w in (HOUR, MONTH)),
+    *(Feature("card", "max", w, AMOUNT) for w in _ALL),
     *(Feature("card", "count", w, where=PROBE) for w in (HOUR, DAY)),
     *(Feature("card", "count", MONTH, where=f) for f in (NIGHT, WEEKEND)),
     *(Feature("card", "distinct", DAY, c, cap=16) for c in ("merchant_id", "merchant_category", "city", "country")),
@@ -242,18 +258,31 @@ FEATURES: tuple[Feature, ...] = (
     Feature("card", "speed_km_per_h_since_last"),
     *(Feature("card", "first_seen", column=c) for c in ("merchant_id", "merchant_category", "device_id")),
     *(Feature("card", "first_seen", column=c) for c in ("city", "country")),
-    Feature("card", "recent", column=AMOUNT, k=5),
+    *(Feature("card", "recent", column=c, k=_RECENT) for c in (AMOUNT, "merchant_category")),
+    Feature("card", "recent_seconds_between", k=_RECENT),
+    Feature("card", "recent_distance_km_between", k=_RECENT),
     Feature("card", "fraud_count", MONTH),
-    *(Feature("merchant", "count", w) for w in (HOUR, DAY, WEEK)),
-    *(Feature("merchant", "mean", w, AMOUNT) for w in (DAY, WEEK)),
+    *(Feature("merchant", "count", w) for w in _ALL),
+    *(Feature("merchant", "sum", w, AMOUNT) for w in (HOUR, DAY)),
+    *(Feature("merchant", "mean", w, AMOUNT) for w in (DAY, WEEK, MONTH)),
+    *(Feature("merchant", "std", w, AMOUNT) for w in (WEEK, MONTH)),
+    *(Feature("merchant", "max", w, AMOUNT) for w in (DAY, MONTH)),
     Feature("merchant", "count", HOUR, where=PROBE),
-    Feature("merchant", "distinct", DAY, "card_id", cap=64),
-    *(Feature("merchant", a, w) for a in get_args(Literal["fraud_count", "fraud_rate"]) for w in (DAY, WEEK, MONTH)),
-    *(Feature("device", "count", w) for w in (HOUR, DAY)),
+    *(Feature("merchant", "distinct", w, "card_id", cap=64) for w in (HOUR, DAY)),
+    *(Feature("merchant", a, w) for a in _OVER_LABELS for w in (DAY, WEEK, MONTH)),
+    *(Feature("device", "count", w) for w in _ALL),
+    *(Feature("device", "sum", w, AMOUNT) for w in (DAY, MONTH)),
+    *(Feature("device", "mean", w, AMOUNT) for w in (DAY, MONTH)),
+    Feature("device", "std", MONTH, AMOUNT),
+    Feature("device", "max", DAY, AMOUNT),
     *(Feature("device", "distinct", w, "card_id", cap=16) for w in (DAY, WEEK)),
-    *(Feature("device", a, MONTH) for a in get_args(Literal["fraud_count", "fraud_rate"])),
-    Feature("card_merchant", "count", MONTH),
+    Feature("device", "seconds_since_last"),
+    *(Feature("device", a, MONTH) for a in _OVER_LABELS),
+    *(Feature("card_merchant", "count", w) for w in (DAY, WEEK, MONTH)),
+    Feature("card_merchant", "sum", MONTH, AMOUNT),
     Feature("card_merchant", "mean", MONTH, AMOUNT),
+    Feature("card_merchant", "std", MONTH, AMOUNT),
+    Feature("card_merchant", "max", MONTH, AMOUNT),
     Feature("card_merchant", "seconds_since_last"),
 )
 

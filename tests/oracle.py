@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -24,8 +25,8 @@ def features(transactions: pa.Table, spec: FeatureSpec) -> pa.Table:
     for declared in spec.inputs:
         value_type = pa.string() if declared.is_text else pa.float64()
         values = [_value(declared, event, events) for event in events]
-        is_vector = isinstance(declared, Feature) and declared.aggregate == "recent"
-        columns[declared.name] = pa.array(values, pa.list_(value_type, declared.width) if is_vector else value_type)
+        column_type = pa.list_(value_type, declared.width) if declared.is_vector else value_type
+        columns[declared.name] = pa.array(values, column_type)
     return pa.table(columns)
 
 
@@ -50,7 +51,7 @@ def _value(declared: RowInput | Feature, now: Event, events: list[Event]) -> Any
     padding = [missing] * declared.width
     key = [now[column] for column in KEYS[declared.key]]
     if None in key:
-        return padding if declared.aggregate == "recent" else missing
+        return padding if declared.is_vector else missing
     same_key = [event for event in events if [event[column] for column in KEYS[declared.key]] == key]
     length_us, hop_us = declared.window.length_s * _SECOND_US, declared.window.hop_s * _SECOND_US
     begin = math.floor(Fraction(now["event_time"] - length_us, hop_us)) * hop_us
@@ -72,6 +73,12 @@ def _value(declared: RowInput | Feature, now: Event, events: list[Event]) -> Any
     if declared.aggregate == "recent":
         newest_first = [_or_missing(event[column], missing) for event in reversed(window)]
         return [*newest_first, *padding][: declared.width]
+    if declared.aggregate in ("recent_seconds_between", "recent_distance_km_between"):
+        found = []
+        for before, event in pairwise(window):
+            seconds = (event["event_time"] - before["event_time"]) / _SECOND_US
+            found.append(seconds if declared.aggregate == "recent_seconds_between" else _distance_km(event, before))
+        return [*reversed(found), *padding][: declared.width]
     values = [event[column] for event in window if declared.column and event[column] is not None]
     match declared.aggregate:
         case "count":

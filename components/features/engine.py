@@ -178,6 +178,7 @@ class _Group:
         self._times = log.times[self.rows]
         self.stop = self._edges(self._times, self._offsets)
         self._starts: dict[Window, Ints] = {}
+        self._recent: dict[Window, Ints] = {}
         self._sums: dict[tuple[str | None, Filter | None], _Sums] = {}
         self._squares: dict[tuple[str | None, Filter | None], tuple[NDArray[np.uint64], NDArray[np.uint64]]] = {}
 
@@ -250,10 +251,25 @@ class _Group:
         times, offsets, _ = self.labels
         return self._edges(times, offsets, window.length_s, window.hop_s), self._edges(times, offsets)
 
-    def earlier(self, window: Window, back: int = 0) -> Ints:
-        """The log's row of the event `back` places before the newest in each row's window, -1 without one; int64[n]."""
+    def recent(self, window: Window, k: int) -> Ints:
+        """The log's rows of the last k events in each row's window, newest first, -1 without one; int64[n, k]."""
+        held = self._recent.get(window)
+        # A feature that looks further back than those before it is followed by others that look as far.
+        if held is None or held.shape[1] < k:
+            held = np.full((self.log.size, k), -1, np.int64)
+            kernels.recent(self.start(window), self.stop, self.rows, held)
+            self._recent[window] = held
+        return held[:, :k]
+
+    def earlier(self, window: Window) -> Ints:
+        """The log's row of the last event in each row's window, -1 without one; int64[n]."""
+        return self.recent(window, 1)[:, 0]
+
+    @cached_property
+    def before(self) -> Ints:
+        """The log's row of the key's event right before each row, -1 for its first; int64[n]."""
         found = np.full(self.log.size, -1, np.int64)
-        kernels.earlier(self.start(window), self.stop, self.rows, back, found)
+        kernels.before(self.rows, self._offsets, found)
         return found
 
     def missing(self) -> Floats:
@@ -332,30 +348,51 @@ def _last(group: _Group, feature: Feature) -> pa.Array:
 
 
 def _recent(group: _Group, feature: Feature) -> pa.Array:
-    rows = np.column_stack([group.earlier(feature.window, back) for back in range(feature.width)])
-    return pa.FixedSizeListArray.from_arrays(_values_at(group.log, feature, rows.ravel()), feature.width)
+    rows = group.recent(feature.window, feature.width)
+    return _vectors(_values_at(group.log, feature, rows.ravel()), feature)
+
+
+def _recent_between(measure: Callable[[_Log, Ints], Floats]) -> Callable[[_Group, Feature], pa.Array]:
+    """Measures each of the last events against the one before it, as long as that is in the window too."""
+
+    def between(group: _Group, feature: Feature) -> pa.Array:
+        rows = group.recent(feature.window, feature.width + 1)
+        # What lies between an event and the one before it is the same in each vector that it is part of.
+        found = measure(group.log, group.before)[rows[:, :-1]]
+        found[rows[:, 1:] < 0] = np.nan
+        return _vectors(pa.array(found.ravel()), feature)
+
+    return between
+
+
+def _vectors(values: pa.Array, feature: Feature) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(values, feature.width)
 
 
 def _seconds_since_last(group: _Group, feature: Feature) -> pa.Array:
-    return pa.array(_gap_us(group, feature) / SECOND_US)
+    return pa.array(_gaps_s(group.log, group.earlier(feature.window)))
 
 
-def _gap_us(group: _Group, feature: Feature) -> Floats:
-    previous, times = group.earlier(feature.window), group.log.times
-    return np.where(previous >= 0, times - times[previous], np.nan)
+def _gaps_s(log: _Log, previous: Ints) -> Floats:
+    return _gaps_us(log, previous) / SECOND_US
 
 
-def _distance_km(group: _Group, feature: Feature) -> Floats:
-    log = group.log
-    return kernels.distances_km(log.floats("latitude"), log.floats("longitude"), group.earlier(feature.window))
+def _gaps_us(log: _Log, previous: Ints) -> Floats:
+    """Time from each row's `previous` one to it, NaN where that is -1."""
+    return np.where(previous >= 0, log.times - log.times[previous], np.nan) if previous.size else np.zeros(0)
+
+
+def _distances_km(log: _Log, previous: Ints) -> Floats:
+    return kernels.distances_km(log.floats("latitude"), log.floats("longitude"), previous)
 
 
 def _distance_since_last(group: _Group, feature: Feature) -> pa.Array:
-    return pa.array(_distance_km(group, feature))
+    return pa.array(_distances_km(group.log, group.earlier(feature.window)))
 
 
 def _speed_since_last(group: _Group, feature: Feature) -> pa.Array:
-    return pa.array(_distance_km(group, feature) / (_gap_us(group, feature) / _HOUR_US))
+    previous = group.earlier(feature.window)
+    return pa.array(_distances_km(group.log, previous) / (_gaps_us(group.log, previous) / _HOUR_US))
 
 
 _AGGREGATES: dict[str, Callable[[_Group, Feature], pa.Array]] = {
@@ -372,6 +409,8 @@ _AGGREGATES: dict[str, Callable[[_Group, Feature], pa.Array]] = {
     "speed_km_per_h_since_last": _speed_since_last,
     "first_seen": _first_seen,
     "recent": _recent,
+    "recent_seconds_between": _recent_between(_gaps_s),
+    "recent_distance_km_between": _recent_between(_distances_km),
     "fraud_count": _label_total,
     "fraud_rate": _label_total,
 }

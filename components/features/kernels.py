@@ -195,12 +195,20 @@ def first_seen(codes, size, start, stop, rows, out):
 
 
 @njit(cache=True, nogil=True)
-def earlier(start, stop, rows, back, found):
-    """The log's row of the event `back` places before the window's newest; `found` int64[n] stays -1 without one."""
+def recent(start, stop, rows, found):
+    """The log's rows of each window's last events, newest first; `found` int64[n, k] stays -1 where there are fewer."""
     for i in range(rows.size):
-        position = stop[i] - 1 - back
-        if position >= start[i]:
-            found[rows[i]] = rows[position]
+        here = found[rows[i]]
+        for back in range(min(here.size, stop[i] - start[i])):
+            here[back] = rows[stop[i] - 1 - back]
+
+
+@njit(cache=True, nogil=True)
+def before(rows, offsets, found):
+    """The row before each in its run; `found` int64[n] stays -1 for the first of a run."""
+    for run in range(offsets.size - 1):
+        for i in range(offsets[run] + 1, offsets[run + 1]):
+            found[rows[i]] = rows[i - 1]
 
 
 @njit(cache=True, nogil=True)

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from schemas.features import EARTH_RADIUS_KM, KEYS, LOOK_BACK, Feature
@@ -30,7 +31,9 @@ _FROM_NUMBERS: dict[str, tuple[str, ...]] = {
     "min": ("min",), "max": ("max",), "fraud_count": ("sum",), "fraud_rate": ("count", "sum"),
 }  # fmt: skip
 _FROM_LABELS = ("fraud_count", "fraud_rate")
-_FROM_PREVIOUS = ("last", "seconds_since_last", "distance_km_since_last", "speed_km_per_h_since_last", "recent")
+_BETWEEN = ("recent_seconds_between", "recent_distance_km_between")
+_FROM_LAST = ("last", "seconds_since_last", "distance_km_since_last", "speed_km_per_h_since_last")
+_FROM_PLACES = ("distance_km_since_last", "speed_km_per_h_since_last", "recent_distance_km_between")
 _LABEL_COLUMN = "is_fraud"
 
 
@@ -60,7 +63,7 @@ class Entity:
         self._features = tuple(features)
         numbers = [(n, f.window) for f in features if f.aggregate not in _FROM_LABELS for n in _numbers(f)]
         labels = [(n, f.window) for f in features if f.aggregate in _FROM_LABELS for n in _numbers(f)]
-        keep = max((f.width for f in features if f.aggregate in _FROM_PREVIOUS), default=0)
+        keep = max(map(_previous, features), default=0)
         self._events = Series(
             _EVENT_MARKS,
             numbers,
@@ -94,7 +97,7 @@ class Entity:
 
     def missing(self) -> list[Value]:
         """The features of a transaction without the key."""
-        return [_padding(f) if f.aggregate == "recent" else _missing(f) for f in self._features]
+        return [_vector(f, []) if f.is_vector else _missing(f) for f in self._features]
 
     def add(self, prefix: bytes, sight: Sight, transaction_id: str) -> Plan[tuple[list[Row], list[KeyRange]]]:
         """The rows to write, and those to forget, for the transaction that saw this."""
@@ -181,8 +184,14 @@ class Entity:
                 return lambda sight: float(distinct(sight.events))
             case "first_seen":
                 return lambda sight: _first_seen(sight, str(feature.column))
-            case "last" | "recent" | "seconds_since_last" | "distance_km_since_last" | "speed_km_per_h_since_last":
-                return lambda sight: _from_previous(feature, sight)
+            case "recent":
+                return lambda sight: _vector(feature, [_of_event(feature, s.event) for s in sight.events.previous])
+            case "recent_seconds_between":
+                return lambda sight: _vector(feature, _gaps_s(sight.events.previous))
+            case "recent_distance_km_between":
+                return lambda sight: _vector(feature, _distances_km(sight.events.previous))
+            case aggregate if aggregate in _FROM_LAST:
+                return lambda sight: _from_last(feature, sight)
             case _:
                 return self._number_reader(feature)
 
@@ -215,7 +224,7 @@ def _columns(feature: Feature) -> set[str]:
     columns = {feature.column} if feature.column and feature.aggregate != "first_seen" else set()
     if feature.where:
         columns.add(feature.where.column)
-    if feature.aggregate in ("distance_km_since_last", "speed_km_per_h_since_last"):
+    if feature.aggregate in _FROM_PLACES:
         columns |= {"latitude", "longitude"}
     return columns
 
@@ -255,22 +264,32 @@ def _first_seen(sight: Sight, column: str) -> float:
     return float(sightings is None or not sightings.within(begin_us, sight.time_us))
 
 
-def _from_previous(feature: Feature, sight: Sight) -> Value:
-    previous = sight.events.previous
-    if feature.aggregate == "recent":
-        found = [_of_event(feature, single.event) for single in previous[: feature.width]]
-        return [*found, *_padding(feature)][: feature.width]
-    if not previous:
+def _from_last(feature: Feature, sight: Sight) -> Value:
+    if not sight.events.previous:
         return _missing(feature)
-    last = previous[0]
+    last = sight.events.previous[0]
     if feature.aggregate == "last":
         return _of_event(feature, last.event)
     if feature.aggregate == "seconds_since_last":
         return (sight.time_us - last.time_us) / SECOND_US
-    distance_km = _distance_km(sight.now, last)
+    distance_km = _distance_km(sight.now, last.event)
     if feature.aggregate == "distance_km_since_last":
         return distance_km
     return distance_km / ((sight.time_us - last.time_us) / _HOUR_US)
+
+
+def _vector(feature: Feature, values: list[Any]) -> Value:
+    """As many values as the feature is wide, the newest first."""
+    width = feature.width
+    return values[:width] if len(values) >= width else [*values, *[_missing(feature)] * (width - len(values))]
+
+
+def _gaps_s(newest: Sequence[Single]) -> list[float]:
+    return [(event.time_us - before.time_us) / SECOND_US for event, before in pairwise(newest)]
+
+
+def _distances_km(newest: Sequence[Single]) -> list[float]:
+    return [_distance_km(event.event, before.event) for event, before in pairwise(newest)]
 
 
 def _of_event(feature: Feature, event: Event) -> float | str:
@@ -284,13 +303,16 @@ def _missing(feature: Feature) -> float | str:
     return "" if feature.is_text else math.nan
 
 
-def _padding(feature: Feature) -> list[float] | list[str]:
-    return [""] * feature.width if feature.is_text else [math.nan] * feature.width
+def _previous(feature: Feature) -> int:
+    """How many events before the transaction are looked at."""
+    if feature.aggregate in _BETWEEN:
+        return feature.width + 1
+    return feature.width if feature.aggregate == "recent" or feature.aggregate in _FROM_LAST else 0
 
 
-def _distance_km(now: Event, last: Single) -> float:
+def _distance_km(event: Event, before: Event) -> float:
     """Great-circle distance by the haversine formula."""
-    places = (now.get("latitude"), now.get("longitude"), last.event["latitude"], last.event["longitude"])
+    places = (event.get("latitude"), event.get("longitude"), before["latitude"], before["longitude"])
     if None in places:
         return math.nan
     north, east, last_north, last_east = (math.radians(degrees) for degrees in places)  # type: ignore[arg-type]  # none is None

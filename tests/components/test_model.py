@@ -31,18 +31,18 @@ def test_a_fraud_weighs_the_square_root_of_the_genuine_rows_it_stands_against_un
     assert positive_weight(floats(labels), configured) == weight
 
 
-def test_the_network_is_a_tower_over_numbers_and_an_embedding_per_vocabulary():
-    network = build_network(Shape(10, (5, 257, 1_000)), (128, 64, 32), 0.3, seed=1)
+def test_the_network_is_a_tower_over_numbers_and_an_embedding_per_text_input():
+    network = build_network(Shape(10, ((5, 1), (257, 4), (1_000, 1))), (128, 64, 32), 0.3, seed=1)
     assert {name: tensor.shape for name, tensor in network.input.items()} == {
         "numeric": (None, 10),
-        "categorical": (None, 3),
+        "categorical": (None, 6),
     }
     assert network.output_shape == (None, 1)
     embeddings = [layer for layer in network.layers if isinstance(layer, keras.layers.Embedding)]
     assert [(one.input_dim, one.output_dim) for one in embeddings] == [(5, 3), (257, 16), (1_000, 16)]
     dense = [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
     assert [layer.units for layer in dense] == [128, 64, 32, 1]
-    assert dense[0].kernel.shape == (10 + 3 + 16 + 16, 128)
+    assert dense[0].kernel.shape == (10 + 3 + 4 * 16 + 16, 128)
     assert [layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)] == [0.3] * 3
 
 
@@ -63,19 +63,20 @@ def test_a_seed_fixes_the_initial_weights_and_another_gives_others():
     assert not np.array_equal(one[0], other[0])
 
 
-def test_every_column_of_text_has_its_own_embedding():
-    network = build_network(Shape(1, (3, 3)), (4,), 0.0, seed=1)
-    numeric = np.zeros((2, 1), np.float32)
-    first, second = (
-        network({"numeric": numeric, "categorical": np.array(ids)}).numpy()
-        for ids in ([[0, 1], [0, 1]], [[0, 1], [1, 0]])
-    )
-    assert first[0] == first[1]
-    assert second[0] != second[1]
+def test_text_inputs_have_embeddings_of_their_own_and_the_columns_of_a_vector_share_one():
+    ids = np.array([[0, 1], [1, 0]])
+    own, shared = (build_network(Shape(1, shape), (4,), 0.0, seed=1) for shape in (((3, 1), (3, 1)), ((3, 2),)))
+    parts = [keras.Model(own.input, own.get_layer(f"embedded_{number}").output) for number in range(2)]
+    first, second = (part({"numeric": np.zeros((2, 1)), "categorical": ids}).numpy() for part in parts)
+    assert (first[0] != second[1]).any(), "both are of word 0"
+    both = keras.Model(shared.input, shared.get_layer("embedded_0").output)
+    words = both({"numeric": np.zeros((2, 1)), "categorical": ids}).numpy().reshape(2, 2, 2)
+    np.testing.assert_array_equal(words[0, 0], words[1, 1])
+    assert (words[0, 0] != words[0, 1]).any(), "places of a vector are told apart"
 
 
 def test_a_calibrated_network_gives_the_probability_of_the_scaled_logit():
-    network = build_network(Shape(3, (4,)), (8,), 0.5, seed=1)
+    network = build_network(Shape(3, ((4, 1),)), (8,), 0.5, seed=1)
     inputs = {
         "numeric": np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32),
         "categorical": np.arange(20, dtype=np.int64).reshape(20, 1) % 4,

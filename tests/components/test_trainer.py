@@ -30,7 +30,7 @@ def rows(count, seed, sign=1):
     return {"numeric": numeric, "categorical": rng.integers(0, 4, (count, 1))}, labels
 
 
-SHAPE = Shape(3, (4,))
+SHAPE = Shape(3, ((4, 1),))
 
 
 def trained(config, held_out=None):
@@ -144,10 +144,11 @@ def test_a_transformed_split_has_a_row_per_example_and_what_the_network_reads(ti
     arrays, labels = transform_split(examples.root, "validation", examples.spec, graph)
     shape = network_shape(arrays, examples.spec, graph)
     assert arrays["numeric"].shape == (examples.rows["validation"], shape.numeric)
-    assert arrays["categorical"].shape == (examples.rows["validation"], len(examples.spec.categorical))
+    assert arrays["categorical"].shape == (examples.rows["validation"], examples.spec.categorical_width)
     assert np.isfinite(arrays["numeric"]).all()
     assert (arrays["categorical"] >= 0).all()
-    assert (arrays["categorical"].max(axis=0) < shape.vocabularies).all()
+    sizes = [size for size, columns in shape.vocabularies for _ in range(columns)]
+    assert (arrays["categorical"].max(axis=0) < sizes).all()
     assert 0 < labels.sum() < len(labels) == examples.rows["validation"]
 
 

@@ -21,15 +21,15 @@ from schemas.transaction import DAY_S, LABEL
 NAN = math.nan
 AMOUNT, WEEK = "amount_base_minor", "second_of_week"
 MEAN, SPREAD = "card_id_amount_base_minor_mean_30d", "card_id_amount_base_minor_std_30d"
-NEW, RECENT = "card_id_merchant_id_first_seen", "card_id_amount_base_minor_recent_5"
+NEW, RECENT = "card_id_merchant_id_first_seen", "card_id_amount_base_minor_recent_16"
 WORD, LAST = "merchant_category", "card_id_merchant_category_last"
 RAW = {name: tf.io.FixedLenFeature([], tf.float32) for name in (AMOUNT, WEEK, MEAN, SPREAD, NEW, LABEL)}
-RAW |= {RECENT: tf.io.FixedLenFeature([5], tf.float32)}
+RAW |= {RECENT: tf.io.FixedLenFeature([16], tf.float32)}
 RAW |= {name: tf.io.FixedLenFeature([], tf.string) for name in (WORD, LAST)}
 
 
 def row(amount=100.0, week=0.0, mean=NAN, spread=NAN, new=NAN, recent=(), word="food", last=""):
-    padded = [*recent, *[NAN] * (5 - len(recent))]
+    padded = [*recent, *[NAN] * (16 - len(recent))]
     values = {AMOUNT: amount, WEEK: week, MEAN: mean, SPREAD: spread, NEW: new, RECENT: padded, WORD: word, LAST: last}
     return {**values, LABEL: 0.0}
 
@@ -55,7 +55,7 @@ TRAINING = [
     NEW_FLAG,
     RECENT_FLAG,
     CALENDAR_AT,
-) = (0, 1, 2, 3, slice(4, 9), 9, 10, 11, 12, 13, 14, slice(15, 21))
+) = (0, 1, 2, 3, slice(4, 20), 20, 21, 22, 23, 24, 25, slice(26, 32))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def standardised(training, value):
 def test_shapes_and_types_are_what_the_network_reads(transform):
     out = transform(TRAINING)
     assert {name: (array.shape, array.dtype) for name, array in out.items()} == {
-        "numeric": ((5, 21), np.float32),
+        "numeric": ((5, 32), np.float32),
         "categorical": ((5, 2), np.int64),
     }
 
@@ -106,9 +106,9 @@ def test_shapes_and_types_are_what_the_network_reads(transform):
 def test_a_missing_number_becomes_zero_and_raises_its_flag_and_no_other_does(transform):
     bare = transform([row()])["numeric"][0]
     assert bare[[MEAN_AT, SPREAD_AT, NEW_AT, RATIO_AT, DEVIATIONS_AT]].tolist() == [0] * 5
-    assert bare[RECENT_AT].tolist() == [0] * 5
+    assert bare[RECENT_AT].tolist() == [0] * 16
     assert bare[[MEAN_FLAG, SPREAD_FLAG, NEW_FLAG, RECENT_FLAG]].tolist() == [1] * 4
-    full = transform([row(1.0, 0.0, 5.0, 1.0, 0.0, [1, 2, 3, 4, 5])])["numeric"][0]
+    full = transform([row(1.0, 0.0, 5.0, 1.0, 0.0, range(1, 17))])["numeric"][0]
     assert full[[MEAN_FLAG, SPREAD_FLAG, NEW_FLAG, RECENT_FLAG]].tolist() == [0] * 4
     assert np.isfinite(full).all() and (full[:RATIO_AT] != 0).all()
     some = transform([row(new=1.0)])["numeric"][0]
@@ -124,7 +124,7 @@ def test_numbers_are_standardised_over_the_training_rows_that_have_them(transfor
     assert out[NEW_AT] == pytest.approx(standardised([one[NEW] for one in TRAINING], 1.0), rel=1e-5), "not a logarithm"
     second = signed_log([one[RECENT][1] for one in TRAINING])
     assert out[RECENT_AT][1] == pytest.approx(standardised(second, signed_log(7.0)), rel=1e-5), "each place of a vector"
-    assert out[RECENT_AT].tolist()[2:] == [0, 0, 0]
+    assert out[RECENT_AT].tolist()[2:] == [0] * 14
 
 
 def test_the_training_rows_themselves_come_out_with_zero_mean_and_unit_variance(transform):
@@ -136,13 +136,13 @@ def test_the_training_rows_themselves_come_out_with_zero_mean_and_unit_variance(
 
 def test_rows_seen_only_after_training_change_nothing(transform):
     alone = transform([row(250.0)])
-    among = transform([row(250.0), *[row(1e6, 0.0, 1e6, 1e6, 1.0, [1e6] * 5, "new")] * 50])
+    among = transform([row(250.0), *[row(1e6, 0.0, 1e6, 1e6, 1.0, [1e6] * 16, "new")] * 50])
     np.testing.assert_array_equal(among["numeric"][0], alone["numeric"][0])
     np.testing.assert_array_equal(among["categorical"][0], alone["categorical"][0])
 
 
 def test_a_value_far_outside_stays_within_ten_deviations_and_a_column_without_training_values_within_too(transform):
-    out = transform([row(3e38, 0.0, 1e-3, 0.0, 1.0, [3e38] * 5)])["numeric"]
+    out = transform([row(3e38, 0.0, 1e-3, 0.0, 1.0, [3e38] * 16)])["numeric"]
     assert np.isfinite(out).all() and np.abs(out).max() <= 10
     assert out[0][RECENT_AT][4] == 10, "no training row has a fifth value, so that any is far outside"
 

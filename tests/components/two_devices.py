@@ -24,7 +24,7 @@ from schemas.errors import ConfigurationError
 from schemas.features import specify
 from tests.components import tiny
 
-SHAPE = Shape(3, (4,))
+SHAPE = Shape(3, ((4, 1),))
 
 
 def replicas_agree(network: keras.Model, strategy: tf.distribute.Strategy) -> bool:

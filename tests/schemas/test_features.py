@@ -85,6 +85,7 @@ def test_names_are_derived() -> None:
             Feature("device", "last", column="city"),
             Feature("card", "seconds_since_last"),
             Feature("card", "recent", column="city", k=4),
+            Feature("card", "recent_seconds_between", k=4),
             Feature("merchant", "fraud_rate", MONTH),
         )
     ] == [
@@ -94,6 +95,7 @@ def test_names_are_derived() -> None:
         "device_id_city_last",
         "card_id_seconds_since_last",
         "card_id_city_recent_4",
+        "card_id_recent_seconds_between_4",
         "merchant_id_fraud_rate_30d",
     ]
 
@@ -113,7 +115,7 @@ def test_what_a_source_lacks_is_left_out_and_named() -> None:
     spec = specify(sources.load("handbook").provided)
     assert len(spec.inputs) + len(spec.left_out) == len(specify(COLUMN).inputs)
     assert {"device_id_count_1h", "card_id_distance_km_since_last", "merchant_category"} <= set(spec.left_out)
-    assert {"merchant_id_fraud_rate_7d", "card_id_amount_base_minor_recent_5"} <= {i.name for i in spec.inputs}
+    assert {"merchant_id_fraud_rate_7d", "card_id_amount_base_minor_recent_16"} <= {i.name for i in spec.inputs}
 
 
 def test_no_label_feature_without_labels() -> None:

@@ -123,7 +123,7 @@ def test_the_digest_is_of_what_rules_mean_and_not_of_how_they_are_written() -> N
         ({"field": ["a"], ">": 1}, r"field \['a'\] is unknown"),
         ({"field": "is_fraud", "is_missing": True}, "field 'is_fraud' is unknown"),
         ({"field": "label_time", ">": 1}, "field 'label_time' is unknown"),
-        ({"field": "card_id_amount_base_minor_recent_5", ">": 1}, "with one value"),
+        ({"field": "card_id_amount_base_minor_recent_16", ">": 1}, "with one value"),
         ({"field": AMOUNT, "=": 1}, f"field '{AMOUNT}': operator '=' is unknown; use one of >, >="),
         ({"field": CHANNEL, ">": "a"}, f"field '{CHANNEL}': it holds text, which > cannot compare"),
         ({"field": CHANNEL, "==": 3}, f"field '{CHANNEL}': the value 3 is not text; put it in quotes"),

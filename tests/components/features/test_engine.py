@@ -45,6 +45,7 @@ UNUSUAL = specify(
             for column in ("event_time", "latitude", "card_id", "transaction_id")
         ),
         *(Feature("device", "recent", column=column, k=3) for column in ("latitude", "city", "event_time")),
+        *(Feature("device", aggregate, k=2) for aggregate in ("recent_seconds_between", "recent_distance_km_between")),
         Feature("card", "first_seen", column="amount_minor"),
         Feature("device", "speed_km_per_h_since_last"),
         Feature("card_merchant", "fraud_rate", HOUR),

@@ -46,7 +46,7 @@ def table(spec: FeatureSpec, transactions: pa.Table, found: Iterable[Features]) 
     for declared in spec.inputs:
         of_one = pa.string() if declared.is_text else pa.float64()
         vectors = values[declared.name]
-        if getattr(declared, "aggregate", None) == "recent":
+        if declared.is_vector:
             columns[declared.name] = pa.array(vectors, pa.list_(of_one, declared.width))
         else:
             columns[declared.name] = pa.array([value for (value,) in vectors], of_one)

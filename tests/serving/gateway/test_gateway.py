@@ -85,7 +85,7 @@ async def test_a_decision_says_all_that_it_rests_on_and_is_in_the_log(tmp_path: 
         assert decision.generation == 1
         assert {"country", "card_id_distance_km_since_last"} < set(decision.missing_features)
         assert "device_id_count_1h" not in decision.missing_features
-        assert "card_id_amount_base_minor_recent_5" not in decision.missing_features  # two of five values are there
+        assert "card_id_amount_base_minor_recent_16" not in decision.missing_features  # one of its values is there
         kept = running.log.find("a")
         assert kept is not None
         assert kept.decision == decision
@@ -406,7 +406,7 @@ async def test_metrics_tell_calls_decisions_latency_features_and_generation(tmp_
         assert metric("fraudops_gateway_feature_mean", feature="amount_base_minor") == 200
         assert metric("fraudops_gateway_feature_missing_share", feature="device_id_count_1h") == 1
         assert metric("fraudops_gateway_feature_missing_share", feature="card_id_count_1h") == 0
-        assert metric("fraudops_gateway_feature_mean", feature="card_id_amount_base_minor_recent_5[0]") == 100
+        assert metric("fraudops_gateway_feature_mean", feature="card_id_amount_base_minor_recent_16[0]") == 100
         running.models.say.clear()
         await running.score()
         assert metric("fraudops_gateway_degraded_total", cause="MODEL_UNAVAILABLE", fallback="RULES_ALONE") == 1
