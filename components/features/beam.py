@@ -144,7 +144,7 @@ def _rows_in_order(pieces: list[pa.Table], spec: FeatureSpec, size: int) -> pa.T
 def _missing(feature: Feature) -> pa.Array:
     """One row without the feature."""
     value = pa.array([""] * feature.width if feature.is_text else [np.nan] * feature.width)
-    return pa.FixedSizeListArray.from_arrays(value, feature.width) if feature.aggregate == "recent" else value
+    return pa.FixedSizeListArray.from_arrays(value, feature.width) if feature.is_vector else value
 
 
 def _partition(keys: pa.Array, partitions: int) -> np.ndarray:
