@@ -107,7 +107,7 @@ def _difference(first: pa.ChunkedArray, second: pa.ChunkedArray, ids: pa.Chunked
         width = first.type.list_size
         first, second = pc.list_flatten(first), pc.list_flatten(second)
     if pa.types.is_floating(first.type):
-        largest, differs = _numbers_differ(first.to_numpy().astype(np.float64), second.to_numpy().astype(np.float64))
+        largest, differs = numbers_differ(first.to_numpy().astype(np.float64), second.to_numpy().astype(np.float64))
     else:
         unequal = pc.fill_null(pc.not_equal(first, second), False)
         differs = pc.or_(unequal, pc.xor(pc.is_null(first), pc.is_null(second))).to_numpy()
@@ -116,7 +116,11 @@ def _difference(first: pa.ChunkedArray, second: pa.ChunkedArray, ids: pa.Chunked
     return Difference(largest, rows.size, ids[int(rows[0])].as_py() if rows.size else None)
 
 
-def _numbers_differ(first: Floats, second: Floats) -> tuple[float, Mask]:
+def numbers_differ(first: Floats, second: Floats) -> tuple[float, Mask]:
+    """The largest difference of two numbers that are both there, and in which places they are not equal by the measure.
+
+    The measure is that of `compare`; both arrays are one column, NaN is missing.
+    """
     missing = np.isnan(first), np.isnan(second)
     there = ~(missing[0] | missing[1])
     apart = np.zeros(first.size)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines import console
+from pipelines.commands.consistency import consistency
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 @click.group()
 def command() -> None:
     """Compute the declared features of a log, compare two results, or warm a feature store."""
+
+
+command.add_command(consistency)
 
 
 @command.command()

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from schemas import scoring_pb2
 from schemas.decision import Arm
 from schemas.errors import ArtifactError
-from serving.decisions import labels, tallies
+from serving.decisions import labels, reading, tallies
 from serving.decisions.evidence import ShadowTally, Tally
 from serving.decisions.labels import Label, Reported
+from serving.decisions.reading import LabelReport, Observation, Span
 from serving.decisions.record import Entry, Kept, ShadowEntry, decision_row, kept, shadow_row
 from serving.decisions.tallies import OutcomeCount, Share
 from serving.sqlite import connect, transaction
@@ -92,6 +94,10 @@ COMMIT;
 _APPEND = f"INSERT INTO decisions VALUES (NULL, {', '.join('?' * 22)}) ON CONFLICT (transaction_id) DO NOTHING"
 # A candidate is heard once on each decision.
 _APPEND_SHADOW = f"INSERT INTO shadows VALUES (NULL, {', '.join('?' * 8)}) ON CONFLICT DO NOTHING"
+# Rows of one read: between two of them gateways may begin a new write-ahead log.
+_PAGE = 4_096
+
+Numbered = TypeVar("Numbered", Observation, LabelReport)
 
 
 class DecisionLog:
@@ -196,6 +202,34 @@ class DecisionLog:
         with self._read() as db:
             (decisions,) = db.execute("SELECT count(*) FROM decisions").fetchone()
         return int(decisions)
+
+    def observations(self, span: Span) -> Iterator[list[Observation]]:
+        """Page by page, what the feature store was asked in a span, and before it as far as that matters to the span.
+
+        That is every transaction decided before the span's end that, or whose label, is not older than the span's
+        oldest transaction by more than its reach, in the order of the decisions.
+        """
+        return self._pages(reading.observations, span)
+
+    def label_reports(self, span: Span) -> Iterator[list[LabelReport]]:
+        """Page by page, the labels that were reported before a span's end and matter to it, in that order."""
+        return self._pages(reading.label_reports, span)
+
+    def _pages(
+        self, read: Callable[[sqlite3.Connection, Span, int, int, int], list[Numbered]], span: Span
+    ) -> Iterator[list[Numbered]]:
+        with self._read() as db:
+            oldest_us = reading.oldest(db, span)
+        if oldest_us is None:
+            return
+        after = 0
+        while True:
+            with self._read() as db:
+                page = read(db, span, oldest_us - span.reach_us, after, _PAGE)
+            if not page:
+                return
+            yield page
+            after = page[-1].number
 
     def close(self) -> None:
         """Closes the file, after what is under way."""
