@@ -1,4 +1,4 @@
-"""The batch engine as a Beam transform: record batches are split by entity, computed, and joined back by row."""
+"""The batch engine as a Beam transform: record batches are cut into partitions, computed, and joined back by row."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from itertools import groupby
 
 import apache_beam as beam
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from components.features.engine import compute_features, needed_columns
+from components.features.partitions import CONTEXT, PARTITION_ROWS, ROW, Partitions, add, count, plan, split
+from components.features.reach import within
+from components.features.shuffle import Shuffle, pack, unpack
 from schemas.errors import DeclarationError, LogError
 from schemas.features import KEYS, Feature, FeatureSpec
 
-PARTITIONS = 16
-
-# What crosses a shuffle: the digest of the input batch that rows came from, and some of its columns as one Arrow IPC
-# stream.  Writing a stream copies what a slice shows; pickling the slice would take the whole buffers behind it along.
+# What crosses a shuffle: the digest of the input batch that rows came from, and some of its columns.
 Piece = tuple[bytes, bytes]
 
-_ROW = "row of its batch"
+# A distribution: how many rows the engine was given, partition by partition.
+ROWS_METRIC = Metrics.distribution("fraudops.features", "partition_rows")
+
 _OWN = "own columns"
 
 
@@ -34,16 +36,25 @@ class ComputeFeatures(beam.PTransform):
     Every batch that has rows comes back as one batch with its rows in their order and the columns of
     `compute_features`, then `carry`.  What a batch's features are computed from may lie in any batch of the collection.
 
+    Rows are counted by slot of keys and day first, and partitions are cut by these counts, so that memory is bounded
+    whatever the keys are.  At a time, the engine is given no more than `partition_rows` rows; or, of a slot that has
+    more, a segment of its time with its context.  The context is what lies within the longest window, its hop and the
+    labels' delay before the segment; the segment's own rows are no more than the largest of `partition_rows`, its
+    context and its rows on one day.  The metric `partition_rows` says how many the engine was given.
+
     Attributes:
         spec: what to compute.
         carry: columns of the transactions that come out as they are, the label say.
-        partitions: into how many parts an entity's keys are split; memory is bounded by the largest part, and a key is
-            never split.
+        partition_rows: how many rows make a partition.
+        spill: a folder for what is shuffled, on runners that would keep it in memory; see `Shuffle`.
+        since_us: transactions before it, in UTC microseconds, are context alone and do not come out; None for none.
     """
 
     spec: FeatureSpec
     carry: tuple[str, ...] = ()
-    partitions: int = PARTITIONS
+    partition_rows: int = PARTITION_ROWS
+    spill: str | None = None
+    since_us: int | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -52,16 +63,29 @@ class ComputeFeatures(beam.PTransform):
             raise DeclarationError(f"carried columns {clash} are in the output already; carry others only")
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        own = replace(self.spec, features=())
-        joined = {_OWN: batches | "Own columns" >> beam.FlatMap(own_columns, own, self.carry)}
-        for column, spec in routes(self.spec).items():
+        specs, shuffle = routes(self.spec), Shuffle(self.spill)
+        partitions = (
+            batches
+            | "Count" >> beam.FlatMap(count_batch, list(specs))
+            | "Add" >> beam.CombineGlobally(add_packed)
+            | "Plan" >> beam.Map(plan_packed, specs, self.partition_rows)
+        )
+        split_up = (
+            batches
+            | "Put" >> beam.FlatMap(put_batch, shuffle)
+            | "Split"
+            >> beam.FlatMap(
+                split_batch, AsSingleton(partitions), self.spec, self.carry, self.since_us, shuffle
+            ).with_outputs(_OWN, *specs)
+        )
+        joined = {_OWN: split_up[_OWN]}
+        for column, spec in specs.items():
             joined[column] = (
-                batches
-                | f"Split by {column}" >> beam.FlatMap(split, column, spec, self.partitions)
+                split_up[column]
                 | f"Gather by {column}" >> beam.GroupByKey()
-                | f"Compute by {column}" >> beam.FlatMap(compute_partition, spec)
+                | f"Compute by {column}" >> beam.FlatMap(compute_partition, spec, shuffle)
             )
-        return joined | "Gather batches" >> beam.CoGroupByKey() | "Join" >> beam.Map(join, self.spec)
+        return joined | "Gather batches" >> beam.CoGroupByKey() | "Join" >> beam.Map(join, self.spec, shuffle)
 
 
 def routes(spec: FeatureSpec) -> dict[str, FeatureSpec]:
@@ -77,52 +101,94 @@ def routes(spec: FeatureSpec) -> dict[str, FeatureSpec]:
     return {name: FeatureSpec((), tuple(features), ()) for name, features in groupby(ordered, column)}
 
 
-def own_columns(batch: pa.RecordBatch, spec: FeatureSpec, carry: tuple[str, ...]) -> Iterator[Piece]:
-    """What needs no other row: ids, times, row inputs and carried columns."""
+def count_batch(batch: pa.RecordBatch, columns: list[str]) -> Iterator[bytes]:
+    """The rows of a batch by slot and day, packed."""
     if batch.num_rows:
-        table = compute_features(pa.Table.from_batches([batch]), spec)
-        for name in carry:
-            table = table.append_column(batch.schema.field(name), batch[name])
-        yield batch_name(batch), _pack(table)
+        yield pack(count(pa.Table.from_batches([batch]), columns))
 
 
-def split(batch: pa.RecordBatch, column: str, spec: FeatureSpec, partitions: int) -> Iterator[tuple[int, Piece]]:
-    """The rows of a batch by the partition of their key; rows without the key go nowhere."""
-    if not batch.num_rows:
-        return
-    needed = sorted(needed_columns(spec))
-    table = pa.Table.from_batches([batch]).select(needed).append_column(_ROW, pa.array(np.arange(batch.num_rows)))
-    partition = _partition(batch[column], partitions)
+def add_packed(counts: Iterable[bytes]) -> bytes:
+    """The sums of several counts, packed."""
+    return pack(add(unpack(packed) for packed in counts))
+
+
+def plan_packed(counts: bytes, specs: dict[str, FeatureSpec], partition_rows: int) -> dict[str, Partitions]:
+    """The partitions of each column of keys, by packed counts."""
+    return plan(unpack(counts), specs, partition_rows)
+
+
+def put_batch(batch: pa.RecordBatch, shuffle: Shuffle) -> Iterator[bytes]:
+    """A batch as a value to shuffle: it waits until all batches are counted."""
+    if batch.num_rows:
+        yield shuffle.put(pa.Table.from_batches([batch]))
+
+
+def split_batch(
+    put: bytes,
+    partitions: dict[str, Partitions],
+    spec: FeatureSpec,
+    carry: tuple[str, ...],
+    since_us: int | None,
+    shuffle: Shuffle,
+) -> Iterator[TaggedOutput]:
+    """What goes where: what needs no other row to the join, the rest by column of keys and partition."""
+    batch = shuffle.take(put)
     digest = batch_name(batch)
-    for number in np.unique(partition[partition >= 0]):
-        yield int(number), (digest, _pack(table.take(pa.array(np.flatnonzero(partition == number)))))
+    own, numbers = batch, np.arange(batch.num_rows)
+    if since_us is not None:
+        comes_out = within(batch["event_time"], since_us, None)
+        own, numbers = batch.filter(pa.array(comes_out)), np.where(comes_out, np.cumsum(comes_out) - 1, CONTEXT)
+    if own.num_rows:
+        yield TaggedOutput(_OWN, (digest, shuffle.put(own_columns(own, spec, carry))))
+    numbered = batch.append_column(ROW, pa.array(numbers))
+    for column, of_column in routes(spec).items():
+        rows = numbered.select([*sorted(needed_columns(of_column)), ROW])
+        for number, piece in split(rows, column, of_column, partitions[column], since_us):
+            yield TaggedOutput(column, (number, (digest, shuffle.put(piece))))
 
 
-def compute_partition(partition: tuple[int, Iterable[Piece]], spec: FeatureSpec) -> Iterator[Piece]:
-    """All features of one partition, split again into the batches that its rows came from."""
-    digests, packed = zip(*partition[1], strict=True)
-    tables = [_unpack(piece) for piece in packed]
-    features = compute_features(pa.concat_tables(tables), spec).select([feature.name for feature in spec.features])
+def own_columns(transactions: pa.Table, spec: FeatureSpec, carry: tuple[str, ...]) -> pa.Table:
+    """What needs no other row: ids, times, row inputs and carried columns."""
+    table = compute_features(transactions, replace(spec, features=()))
+    for name in carry:
+        table = table.append_column(transactions.schema.field(name), transactions[name])
+    return table
+
+
+def compute_partition(partition: tuple[int, Iterable[Piece]], spec: FeatureSpec, shuffle: Shuffle) -> Iterator[Piece]:
+    """All features of a partition but of its context, split again into the batches that its rows came from."""
+    digests, put = zip(*partition[1], strict=True)
+    pieces = [shuffle.take(value) for value in put]
+    numbers = [piece[ROW].to_numpy() for piece in pieces]
+    rows = pa.concat_tables(pieces)
+    del pieces
+    if all((of_piece == CONTEXT).all() for of_piece in numbers):
+        return
+    ROWS_METRIC.update(rows.num_rows)
+    features = compute_features(rows, spec).select([feature.name for feature in spec.features])
+    del rows
     begin = 0
-    for digest, table in zip(digests, tables, strict=True):
-        piece = features.slice(begin, table.num_rows).append_column(_ROW, table[_ROW])
-        yield digest, _pack(piece)
-        begin += table.num_rows
+    for digest, of_piece in zip(digests, numbers, strict=True):
+        piece = features.slice(begin, of_piece.size).append_column(ROW, pa.array(of_piece))
+        begin += of_piece.size
+        own = of_piece != CONTEXT
+        if own.any():
+            yield digest, shuffle.put(piece if own.all() else piece.filter(pa.array(own)))
 
 
-def join(gathered: tuple[bytes, dict[str, Iterable[bytes]]], spec: FeatureSpec) -> pa.RecordBatch:
+def join(gathered: tuple[bytes, dict[str, Iterable[bytes]]], spec: FeatureSpec, shuffle: Shuffle) -> pa.RecordBatch:
     """One batch from its own columns and its rows' features; rows that went to no partition have missing ones.
 
     Raises:
         LogError: two batches hold the same transactions.
     """
     _, pieces = gathered
-    own, *others = [_unpack(piece) for piece in pieces[_OWN]]
+    own, *others = [shuffle.take(piece) for piece in pieces[_OWN]]
     if others:
         ids = own["transaction_id"]
         raise LogError(f"transactions {ids[0]} to {ids[-1]} came in {1 + len(others)} batches; ids must be unique")
     computed = [
-        _rows_in_order([_unpack(piece) for piece in pieces[column]], of_column, own.num_rows)
+        _rows_in_order([shuffle.take(piece) for piece in pieces[column]], of_column, own.num_rows)
         for column, of_column in routes(spec).items()
     ]
     columns = {name: table[name] for table in (own, *computed) for name in table.column_names}
@@ -134,10 +200,10 @@ def join(gathered: tuple[bytes, dict[str, Iterable[bytes]]], spec: FeatureSpec) 
 def _rows_in_order(pieces: list[pa.Table], spec: FeatureSpec, size: int) -> pa.Table:
     """The features of a batch of `size` rows from pieces that say which row each of theirs is."""
     missing = pa.table({feature.name: _missing(feature) for feature in spec.features})
-    found = pa.concat_tables([*(piece.drop_columns([_ROW]) for piece in pieces), missing]).combine_chunks()
+    found = pa.concat_tables([*(piece.drop_columns([ROW]) for piece in pieces), missing]).combine_chunks()
     position = np.full(size, found.num_rows - 1)
     if pieces:
-        position[np.concatenate([piece[_ROW].to_numpy() for piece in pieces])] = np.arange(found.num_rows - 1)
+        position[np.concatenate([piece[ROW].to_numpy() for piece in pieces])] = np.arange(found.num_rows - 1)
     return found.take(pa.array(position))
 
 
@@ -147,26 +213,6 @@ def _missing(feature: Feature) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(value, feature.width) if feature.is_vector else value
 
 
-def _partition(keys: pa.Array, partitions: int) -> np.ndarray:
-    """The partition of each key, -1 for null; the same for equal keys in every process and on every machine."""
-    encoded = keys.dictionary_encode()
-    hashed = pd.util.hash_array(encoded.dictionary.to_numpy(zero_copy_only=False), categorize=False) % partitions
-    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-    # One more than there are keys, so that code -1 finds -1.
-    return np.append(hashed.astype(np.int64), -1)[codes]
-
-
-def batch_name(batch: pa.RecordBatch) -> bytes:
+def batch_name(batch: pa.RecordBatch | pa.Table) -> bytes:
     """A digest of a batch's transaction ids: unlike a random name, it stays when a runner computes the batch twice."""
-    return hashlib.sha256(_pack(pa.Table.from_batches([batch.select(["transaction_id"])]))).digest()
-
-
-def _pack(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def _unpack(packed: bytes) -> pa.Table:
-    return pa.ipc.open_stream(packed).read_all()
+    return hashlib.sha256(pack(pa.table({"transaction_id": batch["transaction_id"]}))).digest()

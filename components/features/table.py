@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
-from components.features.beam import PARTITIONS, ComputeFeatures, batch_name
+from components.features.beam import ComputeFeatures, batch_name
 from components.features.engine import event_order, needed_columns
+from components.features.partitions import PARTITION_ROWS
 from schemas.errors import LogError
 from schemas.features import FeatureSpec
 
 # Named in full because Beam would choose Prism, a process of its own, where it can.
 IN_MEMORY = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
-BATCH_ROWS = 65_536
-_ORDER = ["event_time", "transaction_id"]
+# Pieces are as many as batches times partitions, and each has its price, so batches should not be small.
+BATCH_ROWS = 262_144
+# The first columns of every part, and what rows are in order of.
+_ORDER = ["transaction_id", "event_time"]
 
 
 def build_feature_table(
@@ -30,9 +33,13 @@ def build_feature_table(
     spec: FeatureSpec,
     carry: Sequence[str] = (),
     beam_args: Sequence[str] = IN_MEMORY,
-    partitions: int = PARTITIONS,
+    partition_rows: int = PARTITION_ROWS,
+    since_us: int | None = None,
 ) -> int:
     """Writes the features of a file of transactions, in event-time order, and returns how many rows there are.
+
+    In this process memory is bounded however long the file is: what is shuffled, and parts of the result, wait in
+    files beside `out`.
 
     Args:
         transactions: Parquet with canonical columns, by (event_time, transaction_id) as ingest leaves them.
@@ -40,30 +47,45 @@ def build_feature_table(
         spec: what to compute.
         carry: columns of the transactions to keep behind the features.
         beam_args: options of the Beam pipeline; its workers must see both files' folders.
-        partitions: as of `ComputeFeatures`.
+        partition_rows: as of `ComputeFeatures`.
+        since_us: only transactions from then on, in UTC microseconds; None for all.
 
     Raises:
-        LogError: the file has no rows, or they are not in order.
+        LogError: the file has no rows (since then), or they are not in order.
     """
     columns = sorted(needed_columns(spec) | set(carry))
     check_order(transactions)
     row_groups = [(str(transactions), number) for number in range(pq.read_metadata(transactions).num_row_groups)]
+    options = PipelineOptions(list(beam_args))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        parts, whole = Path(folder) / "parts", Path(folder) / "whole.parquet"
+        parts, spill, whole = Path(folder) / "parts", Path(folder) / "spill", Path(folder) / "whole.parquet"
         parts.mkdir()
-        with beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline:
+        spill.mkdir()
+        compute = ComputeFeatures(
+            spec, tuple(carry), partition_rows, str(spill) if _in_this_process(options) else None, since_us
+        )
+        with beam.Pipeline(options=options) as pipeline:
             _ = (
                 pipeline
                 | "Row groups" >> beam.Create(row_groups)
                 | "Spread" >> beam.Reshuffle()
                 | "Read" >> beam.FlatMap(read_batches, columns)
-                | "Compute features" >> ComputeFeatures(spec, tuple(carry), partitions)
+                | "Compute features" >> compute
                 | "Write parts" >> beam.Map(write_part, str(parts))
             )
-        rows = _concatenate(list(parts.glob("*.parquet")), whole)
+        written = list(parts.glob("*.arrow"))
+        if not written:
+            raise LogError(f"{transactions} has no transactions at or after the time given; give an earlier one")
+        rows = _concatenate(written, whole)
         os.replace(whole, out)
     return rows
+
+
+def _in_this_process(options: PipelineOptions) -> bool:
+    """Whether the runner keeps in memory what it shuffles, and never runs a bundle twice."""
+    mode = options.view_as(DirectOptions).direct_running_mode
+    return options.view_as(StandardOptions).runner == "DirectRunner" and mode == "in_memory"
 
 
 def features_on_beam(
@@ -113,27 +135,36 @@ def write_part(batch: pa.RecordBatch, folder: str) -> None:
     """Writes one batch in one step, under the name of its ids, so that a repeated attempt changes nothing."""
     name = batch_name(batch).hex()
     unfinished = Path(folder) / f"{name}.{os.getpid()}.unfinished"
-    _write([pa.Table.from_batches([batch])], batch.schema, unfinished)
-    os.replace(unfinished, Path(folder) / f"{name}.parquet")
+    # Not Parquet, which would be encoded for nothing: the parts become one file.
+    with pa.ipc.new_file(unfinished, batch.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_batch(batch)
+    os.replace(unfinished, Path(folder) / f"{name}.arrow")
 
 
 def _concatenate(parts: list[Path], whole: Path) -> int:
     """Writes batches, each in order and none overlapping another, as one file in order, one in memory at a time."""
 
     def begin(part: Path) -> tuple[int, bytes]:
-        first = next(pq.ParquetFile(part).iter_batches(1, columns=_ORDER))
+        first = _read_part(part, list(range(len(_ORDER))))
         return first["event_time"].cast(pa.int64())[0].as_py(), first["transaction_id"][0].as_py().encode()
 
-    return _write((pq.read_table(part) for part in sorted(parts, key=begin)), pq.read_schema(parts[0]), whole)
+    def taken() -> Iterator[pa.RecordBatch]:
+        for part in sorted(parts, key=begin):
+            yield _read_part(part)
+            part.unlink()
 
-
-def _write(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> int:
-    """Writes tables one after the other and returns their rows."""
     # Dictionaries pay for repeated texts; for measured numbers they only cost time.
+    schema = pa.ipc.open_file(parts[0]).schema
     texts = [field.name for field in schema if pa.types.is_string(field.type) and field.name != "transaction_id"]
     rows = 0
-    with pq.ParquetWriter(path, schema, use_dictionary=texts) as writer:
-        for table in tables:
-            writer.write_table(table)
-            rows += table.num_rows
+    with pq.ParquetWriter(whole, schema, use_dictionary=texts) as writer:
+        for batch in taken():
+            writer.write_batch(batch)
+            rows += batch.num_rows
     return rows
+
+
+def _read_part(part: Path, columns: list[int] | None = None) -> pa.RecordBatch:
+    """A part, or some of its columns by number."""
+    with pa.OSFile(str(part)) as file:
+        return pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=columns)).get_batch(0)

@@ -8,8 +8,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.features.beam import ComputeFeatures, batch_name, routes, split
+from components.features.beam import ComputeFeatures, batch_name, routes
 from components.features.engine import compute_features
+from components.features.shuffle import Shuffle
 from components.features.table import IN_MEMORY
 from schemas.errors import DeclarationError
 from tests.components.features.logs import log, logs
@@ -30,11 +31,11 @@ def transformed(transactions: pa.Table, transform: ComputeFeatures, batch_rows: 
 
 
 @settings(max_examples=8)
-@given(transactions=logs(min_size=1), batch_rows=st.integers(1, 12), partitions=st.integers(1, 3))
+@given(transactions=logs(min_size=1), batch_rows=st.integers(1, 12), partition_rows=st.sampled_from([1, 3, 30]))
 def test_the_transform_gives_what_one_pass_over_the_whole_log_gives(
-    transactions: pa.Table, batch_rows: int, partitions: int, tmp_path_factory: pytest.TempPathFactory
+    transactions: pa.Table, batch_rows: int, partition_rows: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    transform = ComputeFeatures(EVERYTHING, partitions=partitions)
+    transform = ComputeFeatures(EVERYTHING, partition_rows=partition_rows)
     parts = transformed(transactions, transform, batch_rows, tmp_path_factory.mktemp("parts") / "parts")
     computed = pa.concat_tables(parts)
     assert computed.num_rows == transactions.num_rows
@@ -86,7 +87,4 @@ def test_a_key_of_two_columns_shares_the_partitions_of_the_first() -> None:
 
 def test_a_piece_does_not_take_the_buffers_behind_its_rows_along() -> None:
     rows = log([{"card_id": f"c{number}", "event_time": number} for number in range(4_000)])
-    whole = rows.to_batches()[0]
-    spec = routes(EVERYTHING)["card_id"]
-    [(_, (_, packed))] = split(whole.slice(2_000, 1), "card_id", spec, 1)
-    assert len(packed) < 10_000
+    assert len(Shuffle().put(rows.slice(2_000, 1))) < 10_000
