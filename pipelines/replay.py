@@ -23,9 +23,9 @@ from components.ingest import excess, ingest
 from pipelines import console
 from pipelines.workspace import Workspace
 from schemas import sources
-from schemas.errors import ConfigurationError, LogError
+from schemas.errors import LogError
 from schemas.features import FeatureSpec, specify
-from serving.features import Features, SqliteTable, TableFeatureStore
+from serving.features import Features, FeatureStore, StoreAddress
 from serving.features.loading import load
 from serving.features.replay import replay
 
@@ -67,26 +67,28 @@ def read_log(source: str, log: Path, workspace: Path) -> Log:
     return Log(mapping.source, specify(mapping.provided), result.transactions, excess(result.report, mapping))
 
 
-def write_replay(transactions: pa.Table, out: Path, spec: FeatureSpec) -> Timing:
-    """Feeds transactions through a new embedded store and writes their features as `build_feature_table` does."""
+def write_replay(transactions: pa.Table, out: Path, spec: FeatureSpec, address: StoreAddress) -> Timing:
+    """Feeds transactions through a new store and writes their features as `build_feature_table` does.
+
+    Args:
+        address: of a store beside which the new one is made; it is left as it is.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         whole = Path(folder) / "whole.parquet"
-        store = _Timed(Path(folder) / "store.sqlite", spec)
-        try:
+        with address.scratch(spec) as scratch:
+            store = _Timed(scratch)
             found = replay(store, _events(transactions, spec, "replaying"))
             with pq.ParquetWriter(whole, _schema(transactions, spec)) as writer:
                 for begin in range(0, transactions.num_rows, _BATCH_ROWS):
                     batch = transactions.slice(begin, _BATCH_ROWS)
                     writer.write_table(_table(batch, list(islice(found, batch.num_rows)), spec))
-        finally:
-            store.close()
         os.replace(whole, out)
     took = np.array(store.took_s) * 1_000
     return Timing(took.size, *(float(np.percentile(took, share)) if took.size else 0.0 for share in (50, 99)))
 
 
-def load_store(transactions: pa.Table, path: Path, spec: FeatureSpec) -> int:
+def load_store(transactions: pa.Table, address: StoreAddress, spec: FeatureSpec) -> int:
     """Makes the store that a log leaves behind, and returns how many of its transactions went in.
 
     Those stay out that are too old to matter to any that may yet come, and whose labels are.
@@ -95,48 +97,35 @@ def load_store(transactions: pa.Table, path: Path, spec: FeatureSpec) -> int:
         LogError: the log has no transactions.
         ConfigurationError: a store is there already; what it holds would count twice.
     """
-    if path.exists():
-        raise ConfigurationError(f"feature store {path} is there already; remove it, or name another --workspace")
     if not transactions.num_rows:
         raise LogError("the log has no transactions, so there is nothing to load; give one that has some")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        loading = Path(folder) / "store.sqlite"
-        store = TableFeatureStore.embedded(loading, spec)
-        try:
-            log = _needed(transactions, spec)
-            since_us = log["event_time"][-1].as_py() - store.reach_us
-            recent = [
-                pc.greater_equal(log[name], since_us)
-                for name in ("event_time", "label_time")
-                if name in log.column_names
-            ]
-            log = log.filter(reduce(pc.or_kleene, recent))
-            console.say(f"loading {log.num_rows:,} transactions that still matter")
-            load(store, {name: _values(log[name]) for name in log.column_names})
-        finally:
-            # The last connection takes the write-ahead log into the file.
-            store.close()
-        try:
-            # Unlike a rename, a link does not replace what somebody else has made meanwhile.
-            os.link(loading, path)
-        except FileExistsError:
-            raise ConfigurationError(f"feature store {path} was made meanwhile; remove one of the two") from None
+    with address.make(spec) as store:
+        log = _needed(transactions, spec)
+        since_us = log["event_time"][-1].as_py() - store.reach_us
+        recent = [
+            pc.greater_equal(log[name], since_us) for name in ("event_time", "label_time") if name in log.column_names
+        ]
+        log = log.filter(reduce(pc.or_kleene, recent))
+        console.say(f"loading {log.num_rows:,} transactions that still matter")
+        load(store, {name: _values(log[name]) for name in log.column_names})
     return log.num_rows
 
 
-class _Timed(TableFeatureStore):
-    """The embedded store with a watch."""
+class _Timed:
+    """A store with a watch, as far as a replay asks it."""
 
-    def __init__(self, path: Path, spec: FeatureSpec) -> None:
-        super().__init__(SqliteTable(path), spec)
+    def __init__(self, store: FeatureStore) -> None:
         self.took_s: list[float] = []
+        self._store = store
 
     def observe(self, transaction: Mapping[str, Any]) -> Features:
         began = time.perf_counter()
-        features = super().observe(transaction)
+        features = self._store.observe(transaction)
         self.took_s.append(time.perf_counter() - began)
         return features
+
+    def label(self, transaction: Mapping[str, Any], is_fraud: bool, label_time: int) -> None:
+        self._store.label(transaction, is_fraud, label_time)
 
 
 def _events(transactions: pa.Table, spec: FeatureSpec, doing: str) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@
     |-- OutcomeReportError        a reported outcome contradicts what is known of its transaction
     |   `-- UnknownTransactionError   nobody decided on the transaction
     |-- RefusedTransaction        a transaction at the gateway's door cannot be decided as it is
+    |-- FeatureStoreError         a feature store cannot be reached, or does not do what it is asked
     |-- ModelServerError          a model server cannot be reached, or refuses what it is told to serve
     |-- ScoringError              a call of the scoring API failed
     |-- StackError                the processes of a stack cannot be started, or do not end
@@ -77,6 +78,10 @@ class RefusedTransaction(FraudOpsError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
+
+
+class FeatureStoreError(FraudOpsError):
+    """A feature store cannot be reached, or does not do what it is asked."""
 
 
 class ModelServerError(FraudOpsError):

@@ -41,7 +41,7 @@ from schemas.sources import SourceMapping
 from schemas.versions import MODEL_NAME
 from serving import rules
 from serving.client import AsyncClient
-from serving.features import Features, TableFeatureStore
+from serving.features import EmbeddedStore, Features, TableFeatureStore
 from serving.features.replay import Arrival, replay
 from serving.gateway.scorer import Question, Scorer, open_channel
 from serving.inputs import Packer
@@ -129,7 +129,7 @@ def benchmark(
     saved_model = workspace.served_models / MODEL_NAME / str(_VERSION)
     train(history, mapping, spec, saved_model, folder)
     say("warming the feature store")
-    load_store(history, workspace.feature_store(mapping.source), spec)
+    load_store(history, EmbeddedStore(workspace.feature_store(mapping.source)), spec)
     questions = ask_for(features_of(live.slice(0, _PEER_ROWS), spec), spec)
     say("starting model server and gateway")
     with ExitStack() as stack:

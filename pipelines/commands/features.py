@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     from components.features.compare import Comparison
 
 
+_store_option = click.option(
+    "--store",
+    metavar="embedded|redis://...",
+    default="embedded",
+    show_default=True,
+    help="The store's kind, and where its server is.",
+)
+_password_option = click.option(
+    "--feature-store-password-file",
+    "password_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Holds the password of the store's server.",
+)
+
+
 @click.group()
 def command() -> None:
     """Compute the declared features of a log, compare two results, or warm a feature store."""
@@ -74,9 +89,8 @@ def build(source: str, log: Path, out: Path, workspace: Path) -> console.Reply:
 @command.command()
 @click.option("--source", required=True, help="Name of the log's mapping, or the path of one (*.yaml).")
 @click.option("--log", type=click.Path(path_type=Path), required=True, help="The transaction log, a file or a folder.")
-@click.option(
-    "--store", type=click.Choice(["embedded"]), default="embedded", show_default=True, help="The store's kind."
-)
+@_store_option
+@_password_option
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The Parquet file to write."
 )
@@ -85,15 +99,26 @@ def build(source: str, log: Path, out: Path, workspace: Path) -> console.Reply:
 )
 @console.workspace_option
 @console.json_option
-def replay(source: str, log: Path, store: str, out: Path, limit: int | None, workspace: Path) -> console.Reply:
+def replay(
+    source: str,
+    log: Path,
+    store: str,
+    password_file: Path | None,
+    out: Path,
+    limit: int | None,
+    workspace: Path,
+) -> console.Reply:
     """Write the same features as `build`, through a new store of the gateway's kind, event by event."""
     from pipelines.replay import read_log, write_replay
+    from pipelines.workspace import Workspace
+    from serving.features import address_of
 
     began = time.monotonic()
     read = read_log(source, log, workspace)
     if read.refused:
         return console.Reply({"rows": 0, "reason": read.refused}, human=read.refused, passed=False)
-    timing = write_replay(read.transactions.slice(0, limit), out, read.spec)
+    address = address_of(store, Workspace.at(workspace).feature_store(read.source), read.source, password_file)
+    timing = write_replay(read.transactions.slice(0, limit), out, read.spec, address)
     fields = {
         "rows": timing.rows,
         "features": len(read.spec.features),
@@ -109,24 +134,26 @@ def replay(source: str, log: Path, store: str, out: Path, limit: int | None, wor
 @command.command()
 @click.option("--source", required=True, help="Name of the log's mapping, or the path of one (*.yaml).")
 @click.option("--log", type=click.Path(path_type=Path), required=True, help="The transaction log, a file or a folder.")
-@click.option(
-    "--store", type=click.Choice(["embedded"]), default="embedded", show_default=True, help="The store's kind."
-)
+@_store_option
+@_password_option
 @console.workspace_option
 @console.json_option
-def load(source: str, log: Path, store: str, workspace: Path) -> console.Reply:
-    """Warm the workspace's feature store from a log; it must not be there yet."""
+def load(source: str, log: Path, store: str, password_file: Path | None, workspace: Path) -> console.Reply:
+    """Warm the source's feature store from a log; it must not be there yet."""
     from pipelines.replay import load_store, read_log
     from pipelines.workspace import Workspace
+    from serving.features import EmbeddedStore, address_of
 
     began = time.monotonic()
     read = read_log(source, log, workspace)
     if read.refused:
         return console.Reply({"rows": 0, "reason": read.refused}, human=read.refused, passed=False)
-    path = Workspace.at(workspace).feature_store(read.source)
-    rows = load_store(read.transactions, path, read.spec)
-    fields = {"rows": rows, "store": path, "bytes": path.stat().st_size, "seconds": time.monotonic() - began}
-    return console.Reply(fields, human=f"{rows:,} transactions in {path}")
+    address = address_of(store, Workspace.at(workspace).feature_store(read.source), read.source, password_file)
+    rows = load_store(read.transactions, address, read.spec)
+    fields = {"rows": rows, "store": str(address), "seconds": time.monotonic() - began}
+    if isinstance(address, EmbeddedStore):
+        fields["bytes"] = address.path.stat().st_size
+    return console.Reply(fields, human=f"{rows:,} transactions in {address}")
 
 
 @command.command()

@@ -114,6 +114,18 @@ def model_server(
     "--metrics-port", type=click.IntRange(0, 65535), default=8601, show_default=True, help="Of /metrics; 0: a free one."
 )
 @click.option(
+    "--feature-store",
+    metavar="embedded|redis://...",
+    default="embedded",
+    show_default=True,
+    help="The workspace's file, or a Redis server, which gateways of several machines share.",
+)
+@click.option(
+    "--feature-store-password-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Holds the password of that server.",
+)
+@click.option(
     "--model-deadline-ms",
     type=click.FloatRange(0, min_open=True),
     default=50.0,
@@ -136,6 +148,8 @@ def gateway(
     host: str,
     port: int,
     metrics_port: int,
+    feature_store: str,
+    feature_store_password_file: Path | None,
     model_deadline_ms: float,
     control_share: float,
     workspace: Path,
@@ -151,7 +165,7 @@ def gateway(
     from schemas.features import specify
     from serving import rules
     from serving.decisions.log import DecisionLog
-    from serving.features import ProcessFeatureStore
+    from serving.features import ProcessFeatureStore, address_of
     from serving.gateway.door import Door
     from serving.gateway.ports import Surroundings
     from serving.gateway.server import Parts, serving
@@ -182,12 +196,13 @@ def gateway(
     space = Workspace.at(workspace)
     store_file = space.feature_store(mapping.source)
     store_file.parent.mkdir(exist_ok=True)
+    address = address_of(feature_store, store_file, mapping.source, feature_store_password_file)
     card_key = space.card_key() if mapping.card_id_is == "number" else None
     _show_log()
     with ExitStack() as stack:
         parts = Parts(
             door=Door(mapping, card_key, settings.max_ahead_s),
-            store=stack.enter_context(closing(ProcessFeatureStore(store_file, spec))),
+            store=stack.enter_context(closing(ProcessFeatureStore(address, spec))),
             log=stack.enter_context(closing(DecisionLog(space.decisions))),
             table=stack.enter_context(closing(RolloutTable(space.rollout))),
             rules=rule_set,

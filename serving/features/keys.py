@@ -9,11 +9,18 @@ _BIAS = 1 << 63
 _TIME_BYTES = 8
 AFTER = b"\xff"
 
+# What keys of rows begin with: the header, an entity's, an answer's, and when an answer runs out.
+HEADER, ENTITY, ANSWER, EXPIRY = b"h", b"e", b"a", b"x"
+_DIGEST_BYTES = 16
+ENTITY_BYTES = len(ENTITY) + _DIGEST_BYTES
+# What follows in the keys of the rows that hold what most transactions see of an entity.
+STATE = b"d"
+
 
 def entity(kind: str, values: list[str]) -> bytes:
     """What all rows of one key begin with: a digest, so that rows are short however long ids are."""
     parts = b"".join(len(part).to_bytes(4, "big") + part for part in (text.encode() for text in (kind, *values)))
-    return b"e" + hashlib.blake2b(parts, digest_size=16).digest()
+    return ENTITY + hashlib.blake2b(parts, digest_size=_DIGEST_BYTES).digest()
 
 
 def time_key(time_us: int) -> bytes:

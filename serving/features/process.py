@@ -1,4 +1,4 @@
-"""The embedded feature store in a process of its own, which shares no interpreter with its caller."""
+"""A feature store in a process of its own, which shares no interpreter with its caller."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from schemas.errors import ArtifactError
 from schemas.features import FeatureSpec
+from serving.features.opening import StoreAddress
 from serving.features.store import LATENESS_S, Features
 
 _log = logging.getLogger(__name__)
@@ -21,22 +21,22 @@ _END_S = 10.0
 
 
 class ProcessFeatureStore:
-    """A `FeatureStore` over the file that `TableFeatureStore.embedded` opens, with the same guarantees.
+    """A `FeatureStore` that another process opens, with the guarantees of that store.
 
     A process that dies is followed by another one, which is asked again: a transaction that comes twice gets the same
     answer twice, and a label counts once.
 
     Args:
-        path: of the file, made if it is not there.
+        address: where the store is.
         spec: what to compute.
         lateness_s: see `TableFeatureStore`.
 
     Raises:
-        FraudOpsError: as `TableFeatureStore.embedded` does.
+        FraudOpsError: as opening it does.
     """
 
-    def __init__(self, path: Path, spec: FeatureSpec, lateness_s: int = LATENESS_S) -> None:
-        self._opening = (str(path), spec.to_json(), lateness_s)
+    def __init__(self, address: StoreAddress, spec: FeatureSpec, lateness_s: int = LATENESS_S) -> None:
+        self._opening = (address, spec.to_json(), lateness_s)
         self._spec = spec
         # One question at a time.
         self._lock = threading.Lock()
@@ -49,7 +49,7 @@ class ProcessFeatureStore:
 
     @property
     def pid(self) -> int:
-        """The process that works on the file at present."""
+        """The process that works on the store at present."""
         return self._worker.process.pid
 
     def observe(self, transaction: Mapping[str, Any]) -> Features:
@@ -97,9 +97,9 @@ class _Gone(Exception):
 
 
 class _Worker:
-    """A process that has the file open, and the line to it."""
+    """A process that has the store open, and the line to it."""
 
-    def __init__(self, opening: tuple[str, str, int]) -> None:
+    def __init__(self, opening: tuple[StoreAddress, str, int]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             # Without the working directory on its path, where files may have any name.

@@ -5,9 +5,19 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from serving.features.store import Features, FeatureStore
+from serving.features.store import Features
+
+
+class Observer(Protocol):
+    """What a replay asks of a feature store."""
+
+    def observe(self, transaction: Mapping[str, Any]) -> Features:
+        """See `FeatureStore`."""
+
+    def label(self, transaction: Mapping[str, Any], is_fraud: bool, label_time: int) -> None:
+        """See `FeatureStore`."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ def arrivals(transactions: Iterable[Mapping[str, Any]]) -> Iterator[Arrival]:
             heapq.heappush(pending, (transaction["label_time"], number, transaction))
 
 
-def replay(store: FeatureStore, transactions: Iterable[Mapping[str, Any]]) -> Iterator[Features]:
+def replay(store: Observer, transactions: Iterable[Mapping[str, Any]]) -> Iterator[Features]:
     """Feeds a log, ordered as for `arrivals`, through a store and yields each transaction's features."""
     for arrival in arrivals(transactions):
         if arrival.is_label:

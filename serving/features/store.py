@@ -28,16 +28,15 @@ from schemas.transaction import SECOND_US, second_of_day, second_of_week
 from serving.features.encoding import decode, encode
 from serving.features.entity import Entity, Value
 from serving.features.folding import Event
-from serving.features.keys import AFTER, time_key
+from serving.features.keys import AFTER, ANSWER, EXPIRY, HEADER, time_key
 from serving.features.memory import MemoryTable
 from serving.features.past import Columns, events_before, labels_of
 from serving.features.sqlite import SqliteTable
-from serving.features.table import KeyRange, Plan, Range, Table, drive, one, together
+from serving.features.table import KeyRange, Plan, Range, Table, drive, one, together, transact
 
 LATENESS_S = 600
 
-_FORMAT = 1
-_HEADER, _ANSWER, _EXPIRY = b"h", b"a", b"x"
+_FORMAT = 2
 # Of the answers that have run out, each transaction deletes some: more than it adds, and never a whole night's at once.
 _EXPIRED_AT_ONCE = 8
 _LARGEST = float(np.finfo(np.float32).max)
@@ -155,8 +154,7 @@ class TableFeatureStore:
     @property
     def reach_us(self) -> int:
         """How much older than the newest event another may be and still matter to one that comes, in microseconds."""
-        longest_s = max((f.window.length_s + f.window.hop_s for f in self._spec.features), default=0)
-        return longest_s * SECOND_US + self._lateness_us
+        return reach_s(self._spec) * SECOND_US + self._lateness_us
 
     def observe(self, transaction: Mapping[str, Any]) -> Features:
         """See `FeatureStore`."""
@@ -165,12 +163,14 @@ class TableFeatureStore:
 
     def observe_all(self, transactions: Sequence[Mapping[str, Any]]) -> list[Features]:
         """See `FeatureStore`."""
-        with self._table.transaction():
-            return [drive(self._table, self._observe(transaction)) for transaction in transactions]
+        return transact(
+            self._table, lambda: [drive(self._table, self._observe(transaction)) for transaction in transactions]
+        )
 
     def label(self, transaction: Mapping[str, Any], is_fraud: bool, label_time: int) -> None:
         """See `FeatureStore`.  A label that comes twice within the allowed lateness counts once."""
-        with self._table.transaction():
+
+        def add() -> None:
             plans = [
                 kind.add_label(prefix, transaction["transaction_id"], is_fraud, label_time)
                 for kind in self._entities
@@ -178,6 +178,8 @@ class TableFeatureStore:
             ]
             added = drive(self._table, together(plans))
             self._table.write(chain.from_iterable(rows for rows, _ in added), chain.from_iterable(f for _, f in added))
+
+        transact(self._table, add)
 
     def take(self, log: Columns, until_us: int) -> None:
         """Makes of a store without state what the past of a log leaves in it, as one step.
@@ -217,7 +219,7 @@ class TableFeatureStore:
             "second_of_day": second_of_day(time_us),
             "second_of_week": second_of_week(time_us),
         }
-        answer_key = _ANSWER + transaction_id.encode()
+        answer_key = ANSWER + transaction_id.encode()
         keyed = [(kind, prefix) for kind in self._entities if (prefix := kind.prefix(now)) is not None]
         (answer, forgotten), *sights = yield from together(
             [self._answer(answer_key, time_us), *(kind.look(prefix, now, time_us) for kind, prefix in keyed)]
@@ -232,7 +234,7 @@ class TableFeatureStore:
         for kind in self._entities:
             values += kind.values(seen[kind.kind]) if kind.kind in seen else kind.missing()
         features = Features(_flat(values, self._numeric), _flat(values, self._categorical))
-        rows = [(answer_key, _pack(features)), (_EXPIRY + time_key(time_us) + transaction_id.encode(), b"")]
+        rows = [(answer_key, _pack(features)), (EXPIRY + time_key(time_us) + transaction_id.encode(), b"")]
         for written, outdated in added:
             rows += written
             forgotten += outdated
@@ -243,30 +245,38 @@ class TableFeatureStore:
         """Notes what the state is of, or compares with what was noted."""
         inputs = replace(self._spec, left_out=())
         ours = encode({"format": _FORMAT, "inputs": inputs.digest})
-        with self._table.transaction():
-            [found] = self._table.read([one(_HEADER)])
+
+        def check() -> None:
+            [found] = self._table.read([one(HEADER)])
             stored = found[0][1] if found else None
             if stored is None:
-                self._table.write([(_HEADER, ours)], [])
+                self._table.write([(HEADER, ours)], [])
             elif stored != ours:
                 raise ArtifactError(
                     f"the feature store holds state of {stored.decode()}, and {ours.decode()} is asked for; "
                     "load a new store from the log"
                 )
 
+        transact(self._table, check)
+
     def _answer(self, answer_key: bytes, time_us: int) -> Plan[tuple[bytes | None, list[KeyRange]]]:
         """What a transaction was answered before, and which answers have run out."""
-        run_out = _EXPIRY + time_key(time_us - self._lateness_us)
-        answer, expired = yield [one(answer_key), Range(_EXPIRY, run_out, _EXPIRED_AT_ONCE)]
+        run_out = EXPIRY + time_key(time_us - self._lateness_us)
+        answer, expired = yield [one(answer_key), Range(EXPIRY, run_out, _EXPIRED_AT_ONCE)]
         ranges = []
         for key, _ in expired:
-            outdated = _ANSWER + key[len(_EXPIRY) + 8 :]
+            outdated = ANSWER + key[len(EXPIRY) + 8 :]
             ranges += [(key, key + b"\0"), (outdated, outdated + b"\0")]
         return answer[0][1] if answer else None, ranges
 
     def _unpack(self, answer: bytes) -> Features:
         numbers = struct.unpack_from(f"<{self._spec.numeric_width}d", answer)
         return Features(numbers, tuple(decode(answer[8 * len(numbers) :])))
+
+
+def reach_s(spec: FeatureSpec) -> int:
+    """How far back the windows of a specification reach at most, in seconds."""
+    return max((feature.window.length_s + feature.window.hop_s for feature in spec.features), default=0)
 
 
 def _flat(values: Sequence[Value], places: Iterable[int]) -> tuple[Any, ...]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, TypeVar
+
+from schemas.errors import FeatureStoreError
 
 Row = tuple[bytes, bytes]
 KeyRange = tuple[bytes, bytes]
 Result = TypeVar("Result")
+
+_TRIES = 100
 
 
 class Range(NamedTuple):
@@ -36,6 +40,10 @@ def one(key: bytes) -> Range:
 Plan = Generator[Sequence[Range], list[list[Row]], Result]
 
 
+class Conflict(Exception):
+    """What a transaction has read was changed by another before it could write; nothing of it was written."""
+
+
 class Table(Protocol):
     """Rows of (key, value) in order of their keys' bytes.
 
@@ -46,6 +54,10 @@ class Table(Protocol):
         """All or nothing: what is written inside is seen by nobody before the end, and not at all after an error.
 
         Transactions of all threads and processes follow one another.
+
+        Raises:
+            Conflict: two of them came together, and this one has to begin again; a table that makes the others wait
+                never raises it.
         """
 
     def read(self, ranges: Sequence[Range]) -> list[list[Row]]:
@@ -56,6 +68,23 @@ class Table(Protocol):
 
     def close(self) -> None:
         """Lets go of what the table holds open."""
+
+
+def transact(table: Table, work: Callable[[], Result]) -> Result:
+    """The result of some work as one transaction, begun again where others came between.
+
+    Raises:
+        FeatureStoreError: others always did.
+    """
+    for _ in range(_TRIES):
+        try:
+            with table.transaction():
+                return work()
+        except Conflict:
+            continue
+    raise FeatureStoreError(
+        f"the feature store was changed by others in each of {_TRIES} tries; see how many write to it at once"
+    )
 
 
 def drive(table: Table, plan: Plan[Result]) -> Result:

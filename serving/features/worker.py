@@ -7,31 +7,29 @@ import signal
 import sys
 from contextlib import closing
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from schemas.features import FeatureSpec
 from serving.features.store import TableFeatureStore
-from serving.sqlite import checkpoints
 
 
 def serve(connection: Connection) -> None:
     """Answers (True, result) or (False, exception) to each (method, arguments), until the other side is gone.
 
-    The first message is the store's: its path, the JSON of its specification and its lateness; the answer to it says
+    The first message is the store's: its address, the JSON of its specification and its lateness; the answer to it says
     whether it is open.
     """
     try:
-        path, spec, lateness_s = connection.recv()
+        address, spec, lateness_s = connection.recv()
         try:
-            store = TableFeatureStore.embedded(Path(path), FeatureSpec.from_json(spec), lateness_s)
+            store = address.open(FeatureSpec.from_json(spec), lateness_s)
         except Exception as error:
             connection.send((False, error))
             return
         connection.send((True, None))
         # What is there by now stays; the collector need not look through it any more.
         gc.freeze()
-        with closing(store), checkpoints(Path(path)):
+        with closing(store), address.upkeep():
             while True:
                 method, arguments = connection.recv()
                 connection.send(_answer(store, method, arguments))

@@ -16,7 +16,7 @@ import pytest
 
 from schemas.errors import ArtifactError
 from schemas.transaction import SECOND_US
-from serving.features import ProcessFeatureStore, TableFeatureStore
+from serving.features import EmbeddedStore, ProcessFeatureStore, TableFeatureStore
 from tests.serving.features.writer import COUNTED, payment
 
 ROOT = Path(__file__).parents[3]
@@ -24,9 +24,9 @@ BOUND_S = 120
 OWNER = """
 import sys
 from pathlib import Path
-from serving.features import ProcessFeatureStore
+from serving.features import EmbeddedStore, ProcessFeatureStore
 from tests.serving.features.writer import COUNTED, payment
-store = ProcessFeatureStore(Path(sys.argv[1]), COUNTED)
+store = ProcessFeatureStore(EmbeddedStore(Path(sys.argv[1])), COUNTED)
 store.observe(payment("owner", 0))
 print(store.pid, flush=True)
 sys.stdin.read()
@@ -35,7 +35,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[ProcessFeatureStore]:
-    with closing(ProcessFeatureStore(tmp_path / "store.sqlite", COUNTED)) as store:
+    with closing(ProcessFeatureStore(EmbeddedStore(tmp_path / "store.sqlite"), COUNTED)) as store:
         yield store
 
 
@@ -98,7 +98,7 @@ def test_what_it_raises_reaches_the_caller_and_it_goes_on(store: ProcessFeatureS
     assert store.observe(payment("a", 2) | {"event_time": SECOND_US}).numbers[0] == 0
     (tmp_path / "text").write_text("no database")
     with pytest.raises(ArtifactError, match="text cannot be opened as a feature store"):
-        ProcessFeatureStore(tmp_path / "text", COUNTED)
+        ProcessFeatureStore(EmbeddedStore(tmp_path / "text"), COUNTED)
 
 
 def test_a_signal_to_the_whole_group_ends_it_with_its_owner_only(store: ProcessFeatureStore) -> None:

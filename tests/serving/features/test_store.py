@@ -1,4 +1,6 @@
 import math
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,15 @@ from hypothesis import strategies as st
 from schemas.errors import ArtifactError, ConfigurationError
 from schemas.features import DAY, FEATURES, HOUR, LOOK_BACK, MONTH, WEEK, Feature, FeatureSpec, specify
 from schemas.transaction import COLUMN
-from serving.features import MemoryTable, SqliteTable, TableFeatureStore
-from serving.features.table import Range
+from serving.features import MemoryTable, TableFeatureStore
+from serving.features.table import Range, Table
 from tests import oracle
 from tests.components.features.logs import DAY_US, SECOND_US, log, logs
 from tests.components.features.test_engine import EVERYTHING, UNUSUAL, assert_equal
 from tests.serving.features.replays import events, in_order, replayed, table
 
 MINUTE_US = 60 * SECOND_US
+NewStore = Callable[..., TableFeatureStore]
 
 
 def store_of(*features: Feature, lateness_s: int = 600) -> TableFeatureStore:
@@ -52,13 +55,28 @@ def test_the_store_agrees_with_the_oracle_on_what_could_be_declared(transactions
 
 @settings(max_examples=15)
 @given(transactions=logs(min_size=1))
-def test_the_store_in_a_file_agrees_with_the_oracle(
-    tmp_path_factory: pytest.TempPathFactory, transactions: pa.Table
+def test_the_store_agrees_with_the_oracle_wherever_it_keeps_its_state(
+    new_store: NewStore, transactions: pa.Table
 ) -> None:
     transactions = in_order(transactions)
-    store = TableFeatureStore.embedded(tmp_path_factory.mktemp("store") / "store.sqlite", EVERYTHING)
-    assert_equal(replayed(store, transactions), oracle.features(transactions, EVERYTHING))
-    store.close()
+    with closing(new_store(EVERYTHING)) as store:
+        assert_equal(replayed(store, transactions), oracle.features(transactions, EVERYTHING))
+
+
+@settings(max_examples=10)
+@given(transactions=logs(max_size=10), delays_s=st.lists(st.integers(0, 7_200), min_size=10, max_size=10))
+def test_late_ones_see_the_same_wherever_the_state_is(
+    new_store: NewStore, transactions: pa.Table, delays_s: list[int]
+) -> None:
+    arrivals = zip(events(transactions), delays_s, strict=False)
+    rows = [row for row, _ in sorted(arrivals, key=lambda each: each[0]["event_time"] + each[1] * SECOND_US)]
+    with closing(new_store(EVERYTHING, 7_200)) as store:
+        memory = TableFeatureStore.in_memory(EVERYTHING, 7_200)
+        for row in [*rows, *rows[-2:]]:
+            assert repr(store.observe(row)) == repr(memory.observe(row))
+            if row["is_fraud"] is not None:
+                for each in (store, memory):
+                    each.label(row, row["is_fraud"], max(row["label_time"], row["event_time"]))
 
 
 @pytest.mark.parametrize("spec", [EVERYTHING, UNUSUAL], ids=["declared", "unusual"])
@@ -83,8 +101,8 @@ def test_one_that_comes_late_sees_those_that_came_before_as_of_its_time(
         assert_equal(found, oracle.features(came, spec).slice(number))
 
 
-def test_a_transaction_that_comes_twice_changes_nothing_and_gets_the_same_answer() -> None:
-    store = store_of(*FEATURES)
+def test_a_transaction_that_comes_twice_changes_nothing_and_gets_the_same_answer(new_store: NewStore) -> None:
+    store = new_store(specify(COLUMN, FEATURES, ()))
     store.observe(payment(0, 0))
     first = store.observe(payment(1, MINUTE_US, amount_base_minor=700))
     store.observe(payment(2, 30 * SECOND_US))
@@ -92,21 +110,25 @@ def test_a_transaction_that_comes_twice_changes_nothing_and_gets_the_same_answer
     assert repr(again) == repr(first)
     count = [feature.name for feature in FEATURES].index("card_id_count_1h")
     assert store.observe(payment(3, 2 * MINUTE_US)).numbers[count] == 3
+    store.close()
 
 
-def test_a_label_that_comes_twice_counts_once() -> None:
-    store = store_of(Feature("merchant", "fraud_count", DAY), Feature("merchant", "fraud_rate", DAY))
+def test_a_label_that_comes_twice_counts_once(new_store: NewStore) -> None:
+    features = (Feature("merchant", "fraud_count", DAY), Feature("merchant", "fraud_rate", DAY))
+    store = new_store(specify(COLUMN, features, ()))
     store.observe(payment(0, 0))
     for _ in range(2):
         store.label(payment(0, 0), True, MINUTE_US)
     store.label(payment(1, 0), False, MINUTE_US)
     assert store.observe(payment(2, 2 * MINUTE_US)).numbers == (1, 0.5)
+    store.close()
 
 
-def test_a_label_is_not_seen_at_the_moment_at_which_it_comes() -> None:
-    store = store_of(Feature("merchant", "fraud_count", WEEK))
+def test_a_label_is_not_seen_at_the_moment_at_which_it_comes(new_store: NewStore) -> None:
+    store = new_store(specify(COLUMN, (Feature("merchant", "fraud_count", WEEK),), ()))
     store.label(payment(0, 0), True, DAY_US)
     assert [store.observe(payment(n, DAY_US + n)).numbers for n in range(2)] == [(0,), (1,)]
+    store.close()
 
 
 def test_a_transaction_without_the_key_has_no_features_and_leaves_none() -> None:
@@ -183,14 +205,16 @@ def test_a_key_forgets_what_has_left_its_windows() -> None:
     assert sizes[1] >= sizes[2] == sizes[3]
 
 
-def test_answers_are_forgotten_when_they_have_run_out() -> None:
-    memory = MemoryTable()
-    store = TableFeatureStore(memory, specify(COLUMN, (), ()), lateness_s=60)
+def test_answers_are_forgotten_when_they_have_run_out(new_table: Callable[[], Table]) -> None:
+    table = new_table()
+    store = TableFeatureStore(table, specify(COLUMN, (), ()), lateness_s=60)
     sizes = []
     for number in range(50):
         store.observe(payment(number, number * 30 * SECOND_US))
-        sizes.append(rows_of(memory))
+        with table.transaction():
+            sizes.append(len(table.read([Range(b"", b"\xff")])[0]))
     assert max(sizes) == sizes[-1] == sizes[10]
+    store.close()
 
 
 @settings(max_examples=30)
@@ -204,9 +228,22 @@ def test_transactions_observed_together_get_what_they_get_one_by_one(transaction
     assert repr(found) == repr([alone.observe(transaction) for transaction in arriving])  # NaN equals itself there
 
 
-@pytest.mark.parametrize("kind", ["memory", "file"])
-def test_transactions_observed_together_are_in_the_store_or_none_is(kind: str, tmp_path: Path) -> None:
-    table = MemoryTable() if kind == "memory" else SqliteTable(tmp_path / "store.sqlite")
+@settings(max_examples=10)
+@given(logs(), st.integers(1, 7))
+def test_transactions_observed_together_see_each_other_wherever_the_state_is(
+    new_store: NewStore, transactions: pa.Table, size: int
+) -> None:
+    arriving = events(in_order(transactions))
+    arriving += arriving[:3]
+    alone = TableFeatureStore.in_memory(EVERYTHING)
+    with closing(new_store(EVERYTHING)) as together:
+        batches = [arriving[begin : begin + size] for begin in range(0, len(arriving), size)]
+        found = [features for batch in batches for features in together.observe_all(batch)]
+    assert repr(found) == repr([alone.observe(transaction) for transaction in arriving])
+
+
+def test_transactions_observed_together_are_in_the_store_or_none_is(new_table: Callable[[], Table]) -> None:
+    table = new_table()
     store = TableFeatureStore(table, EVERYTHING)
     store.observe(payment(0, 0, device_id="d"))
     with table.transaction():
