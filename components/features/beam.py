@@ -26,7 +26,7 @@ Piece = tuple[bytes, bytes]
 # A distribution: how many rows the engine was given, partition by partition.
 ROWS_METRIC = Metrics.distribution("fraudops.features", "partition_rows")
 
-_OWN = "own columns"
+_OWN, _BATCHES, _COUNTS = "own columns", "batches", "counts"
 
 
 @dataclass(eq=False)
@@ -64,20 +64,16 @@ class ComputeFeatures(beam.PTransform):
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         specs, shuffle = routes(self.spec), Shuffle(self.spill)
+        # One step for both: Beam would keep the batches themselves between two.
+        put = batches | "Put" >> beam.FlatMap(put_batch, list(specs), shuffle).with_outputs(_BATCHES, _COUNTS)
         partitions = (
-            batches
-            | "Count" >> beam.FlatMap(count_batch, list(specs))
+            put[_COUNTS]
             | "Add" >> beam.CombineGlobally(add_packed)
             | "Plan" >> beam.Map(plan_packed, specs, self.partition_rows)
         )
-        split_up = (
-            batches
-            | "Put" >> beam.FlatMap(put_batch, shuffle)
-            | "Split"
-            >> beam.FlatMap(
-                split_batch, AsSingleton(partitions), self.spec, self.carry, self.since_us, shuffle
-            ).with_outputs(_OWN, *specs)
-        )
+        split_up = put[_BATCHES] | "Split" >> beam.FlatMap(
+            split_batch, AsSingleton(partitions), self.spec, self.carry, self.since_us, shuffle
+        ).with_outputs(_OWN, *specs)
         joined = {_OWN: split_up[_OWN]}
         for column, spec in specs.items():
             joined[column] = (
@@ -101,10 +97,12 @@ def routes(spec: FeatureSpec) -> dict[str, FeatureSpec]:
     return {name: FeatureSpec((), tuple(features), ()) for name, features in groupby(ordered, column)}
 
 
-def count_batch(batch: pa.RecordBatch, columns: list[str]) -> Iterator[bytes]:
-    """The rows of a batch by slot and day, packed."""
+def put_batch(batch: pa.RecordBatch, columns: list[str], shuffle: Shuffle) -> Iterator[TaggedOutput]:
+    """A batch as a value to shuffle, for it waits until all batches are counted, and its packed counts."""
     if batch.num_rows:
-        yield pack(count(pa.Table.from_batches([batch]), columns))
+        rows = pa.Table.from_batches([batch])
+        yield TaggedOutput(_COUNTS, pack(count(rows, columns)))
+        yield TaggedOutput(_BATCHES, shuffle.put(rows))
 
 
 def add_packed(counts: Iterable[bytes]) -> bytes:
@@ -115,12 +113,6 @@ def add_packed(counts: Iterable[bytes]) -> bytes:
 def plan_packed(counts: bytes, specs: dict[str, FeatureSpec], partition_rows: int) -> dict[str, Partitions]:
     """The partitions of each column of keys, by packed counts."""
     return plan(unpack(counts), specs, partition_rows)
-
-
-def put_batch(batch: pa.RecordBatch, shuffle: Shuffle) -> Iterator[bytes]:
-    """A batch as a value to shuffle: it waits until all batches are counted."""
-    if batch.num_rows:
-        yield shuffle.put(pa.Table.from_batches([batch]))
 
 
 def split_batch(

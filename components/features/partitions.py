@@ -52,7 +52,7 @@ def count(rows: pa.Table, columns: Iterable[str]) -> pa.Table:
     days = micros(rows["event_time"]) // _DAY_US
     counts = [_COUNTS.empty_table()]
     for column in columns:
-        slots = _slots(rows[column])
+        slots = slots_of(rows[column])
         known = slots >= 0
         # One number per slot and day sorts many times faster than pairs of them.
         found, per_day = np.unique(days[known] * SLOTS + slots[known], return_counts=True)
@@ -135,7 +135,7 @@ def split(
     """
     if since_us is not None:
         rows = rows.filter(pa.array(depends_on(rows, spec, since_us)))
-    slots = _slots(rows[column])
+    slots = slots_of(rows[column])
     for slot, cuts in partitions.cuts.items():
         of_slot = rows.filter(pa.array(slots == slot))
         for segment, (begin, end) in enumerate(zip([_EVER_US, *cuts], [*cuts, None], strict=True)):
@@ -160,7 +160,7 @@ def _segment(rows: pa.Table, spec: FeatureSpec, begin_us: int, end_us: int | Non
     return numbered.filter(pa.array(depends_on(rows, spec, begin_us, end_us)))
 
 
-def _slots(keys: pa.ChunkedArray) -> NDArray[np.int64]:
+def slots_of(keys: pa.ChunkedArray) -> NDArray[np.int64]:
     """The slot of each key, -1 for null; the same for equal keys in every process and on every machine."""
     encoded = keys.combine_chunks().dictionary_encode()
     hashed = pd.util.hash_array(encoded.dictionary.to_numpy(zero_copy_only=False), categorize=False) % SLOTS

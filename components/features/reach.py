@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -51,6 +52,19 @@ def history_begins_us(spec: FeatureSpec, begin_us: int, label_delay_s: int) -> i
     if back.labels_us is None:
         return back.events_us
     return min(back.events_us, back.labels_us - label_delay_s * SECOND_US)
+
+
+def covers(transactions: pa.Table, begin_us: int) -> bool:
+    """Whether a log seems whole from a time on: it begins no later after it than its longest pause can explain.
+
+    A log cut at that very time begins with the first transaction behind it, which comes some moments later.
+
+    Args:
+        transactions: at least one `event_time`, in order.
+        begin_us: UTC microseconds.
+    """
+    times = micros(transactions["event_time"])
+    return bool(times[0] - begin_us <= np.diff(times).max(initial=0))
 
 
 def depends_on(transactions: pa.Table, spec: FeatureSpec, begin_us: int, end_us: int | None = None) -> Mask:

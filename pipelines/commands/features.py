@@ -3,6 +3,7 @@
 import resource
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 
 from pipelines import console
 from pipelines.commands.consistency import consistency
+from schemas.transaction import SECOND_US
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,13 +48,28 @@ command.add_command(consistency)
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The Parquet file to write."
 )
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]),
+    help="Only transactions from this time on (UTC); earlier ones are what their features are computed from.",
+)
+@click.option(
+    "--beam-arg",
+    "beam_args",
+    multiple=True,
+    help="An option of the Beam pipeline, such as --beam-arg=--runner=FlinkRunner; may be repeated.",
+)
 @console.workspace_option
 @console.json_option
-def build(source: str, log: Path, out: Path, workspace: Path) -> console.Reply:
-    """Write the features of every transaction of a log, in event-time order."""
+def build(
+    source: str, log: Path, out: Path, since: datetime | None, beam_args: tuple[str, ...], workspace: Path
+) -> console.Reply:
+    """Write the features of every transaction of a log, or of the latest, in event-time order."""
     import pyarrow.parquet as pq
 
     from components.features import build_feature_table
+    from components.features.reach import covers, history_begins_us
+    from components.features.table import IN_MEMORY
     from components.ingest import excess, ingest
     from pipelines.workspace import Workspace
     from schemas import sources
@@ -62,28 +79,42 @@ def build(source: str, log: Path, out: Path, workspace: Path) -> console.Reply:
     mapping = sources.load(source)
     spec = specify(mapping.provided)
     key = Workspace.at(workspace).card_key() if mapping.card_id_is == "number" else None
+    since_us = None if since is None else int(since.replace(tzinfo=UTC).timestamp()) * SECOND_US
     console.say(f"reading {log}")
     result = ingest(log, mapping, key)
     if reason := excess(result.report, mapping):
         return console.Reply({"rows": 0, "reason": reason}, human=reason, passed=False)
+    history: dict[str, object] = {}
+    if since_us is not None and result.transactions.num_rows:
+        needed_us = history_begins_us(spec, since_us, mapping.label_delay_s)
+        needed, whole = _utc(needed_us), covers(result.transactions, needed_us)
+        history = {"history_from": needed, "history_whole": whole}
+        console.say(f"the log has to be whole from {needed} on")
+        if not whole:
+            begins = _utc(result.transactions["event_time"][0].value)
+            console.say(f"warning: it begins at {begins}; where transactions before that are left out, features differ")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         transactions = Path(folder) / "transactions.parquet"
         pq.write_table(result.transactions, transactions)
-        read = result.report.read
+        bad = result.report.read - result.transactions.num_rows
         del result
         console.say(f"computing {len(spec.features)} features")
         if spec.left_out:
             console.say(f"{mapping.source} lacks the columns for {len(spec.left_out)}: {', '.join(spec.left_out)}")
-        rows = build_feature_table(transactions, out, spec)
+        rows = build_feature_table(transactions, out, spec, beam_args=beam_args or IN_MEMORY, since_us=since_us)
     fields = {
         "rows": rows,
         "features": len(spec.features),
+        **history,
         "seconds": time.monotonic() - began,
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    bad = read - rows
     return console.Reply(fields, human=f"{len(spec.features)} features of {rows:,} rows in {out} ({bad:,} bad rows)")
+
+
+def _utc(micros: int) -> str:
+    return datetime.fromtimestamp(micros // SECOND_US, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @command.command()
