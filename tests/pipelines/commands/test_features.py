@@ -10,7 +10,8 @@ import pytest
 from pipelines.cli import main
 from schemas import sources
 from schemas.features import specify
-from serving.features import TableFeatureStore
+from serving.features import RedisStore, TableFeatureStore
+from tests.redis_server import redis_server
 
 SPARKOV = """tx_id,cc_num,trans_date_trans_time,category,amt,is_fraud,merchant,merch_lat,merch_long
 b,4111111111111111,2019-01-01 10:00:00,travel,20.00,0,m1,40.0,-74.0
@@ -59,6 +60,32 @@ def test_a_log_with_too_many_bad_rows_exits_1_and_writes_nothing(
     assert code == 1
     assert "negative_amount" in fields["reason"]
     assert not (tmp_path / "features.parquet").exists()
+
+
+@pytest.mark.parametrize(("since", "rows"), [("2019-01-01T09:30:01Z", ["b", "c"]), ("2019-01-01", ["a", "b", "c"])])
+def test_features_may_be_written_from_a_time_on(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path, since: str, rows: list[str]
+) -> None:
+    workspace, out = tmp_path / "workspace", tmp_path / "features.parquet"
+    where = ("--source", "sparkov", "--log", sparkov, "--out", out, "--workspace", workspace)
+    code, fields = fraudops(capsys, "build", *where, "--since", since)
+    assert (code, fields["rows"]) == (0, len(rows))
+    features = pq.read_table(out)
+    assert features["transaction_id"].to_pylist() == rows
+    assert features["card_id_count_1h"].to_pylist()[-2:] == [1, 0]
+    # Thirty days, and a week that a label may take.
+    assert fields["history_from"] == "2018-11-25T00:00:00Z"
+    assert not fields["history_whole"]
+
+
+def test_a_build_says_from_when_on_the_log_has_to_be_whole_and_whether_it_is(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
+) -> None:
+    where = ("--source", "sparkov", "--log", sparkov, "--out", tmp_path / "out", "--workspace", tmp_path / "workspace")
+    assert main(["features", "build", *map(str, where), "--since", "2019-01-01T10:00:00Z"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the log has to be whole from 2018-11-25T00:00:00Z on" in said
+    assert "warning: it begins at 2019-01-01T09:30:00Z" in said
 
 
 def test_an_unknown_source_is_bad_input(capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path) -> None:
@@ -154,3 +181,35 @@ def test_a_loaded_store_goes_on_where_the_log_ended(
     code, fields = fraudops(capsys, *arguments)
     assert code == 2
     assert "there already" in fields["error"]["message"]
+
+
+def test_a_replay_through_redis_agrees_with_the_batch_and_leaves_nothing_there(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
+) -> None:
+    build(capsys, sparkov, tmp_path / "built.parquet")
+    with redis_server(tmp_path) as server:
+        code, fields = replay(capsys, sparkov, tmp_path / "replayed.parquet", "--store", server.url)
+        with server.client() as client:
+            assert client.dbsize() == 0
+    assert (code, fields["rows"]) == (0, 3)
+    code, compared = fraudops(capsys, "compare", tmp_path / "built.parquet", tmp_path / "replayed.parquet")
+    assert (code, compared["rows"], compared["disagreements"]) == (0, 3, {})
+
+
+def test_a_store_loaded_in_redis_needs_the_password_and_an_empty_place(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("s3cret-of-a-test\n")
+    with redis_server(tmp_path, "--requirepass", "s3cret-of-a-test") as server:
+        arguments = ("load", "--source", "sparkov", "--log", sparkov, "--workspace", tmp_path, "--store", server.url)
+        code, fields = fraudops(capsys, *arguments)
+        assert code == 2
+        assert "refuses the login" in fields["error"]["message"]
+        arguments = (*arguments, "--feature-store-password-file", password)
+        code, fields = fraudops(capsys, *arguments)
+        assert (code, fields["rows"], fields["store"]) == (0, 3, server.url)
+        code, fields = fraudops(capsys, *arguments)
+        assert code == 2
+        assert "sparkov is in redis://" in fields["error"]["message"]
+        RedisStore(server.url, "sparkov", password).open(specify(sources.load("sparkov").provided)).close()
