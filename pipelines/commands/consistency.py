@@ -114,28 +114,32 @@ def _microseconds(text: str, option: str) -> int:
 
 
 def _rendered(found: "Findings", alarm: float) -> "RenderableType":
-    from rich.console import Group
-    from rich.table import Table
+    from rich.text import Text
+
+    from components.features.timeline import Cause
 
     lines = [
         f"{found.compared:,} of {found.decisions:,} decisions compared ({found.unanswered:,} were made without "
         f"features), after {found.history:,} loaded transactions, with {found.labels:,} labels"
     ]
-    wrong = Table("feature", "rows", "mismatched", "missing", "extra", "rate", "such as", box=None)
-    apart = Table("feature", "need not agree", "rows", "do not", box=None)
-    for name, feature in found.features.items():
-        strict = feature.strict
-        if strict.disagreements:
-            counts = (strict.rows, strict.mismatched, strict.missing, strict.extra)
-            wrong.add_row(name, *(f"{count:,}" for count in counts), f"{strict.rate:.4%}", feature.example)
-        for cause, counts_apart in feature.apart.items():
-            if counts_apart.disagreements:
-                told = cause.name.lower(), f"{counts_apart.rows:,}", f"{counts_apart.disagreements:,}"
-                apart.add_row(name, *told)
+    lines += [
+        f"{name}: {feature.strict.rate:.4%} of {feature.strict.rows:,} ({feature.strict.mismatched:,} mismatched, "
+        f"{feature.strict.missing:,} missing, {feature.strict.extra:,} extra), such as {feature.example}"
+        for name, feature in found.features.items()
+        if feature.strict.disagreements
+    ]
+    for cause in Cause:
+        counts = [feature.apart[cause] for feature in found.features.values() if cause in feature.apart]
+        if counts:
+            lines.append(
+                f"{cause.name.lower()}, need not agree: up to {max(one.rows for one in counts):,} decisions, of "
+                f"which up to {max(one.disagreements for one in counts):,} do not"
+            )
     if not found.compared:
-        verdict = "there is nothing to compare"
+        lines.append("there is nothing to compare")
     elif above := found.above(alarm):
-        verdict = f"{len(above)} of {len(found.features)} features are above the alarm, {alarm:.4%}"
+        lines.append(f"{len(above)} of {len(found.features)} features are above the alarm, {alarm:.4%}")
     else:
-        verdict = f"no feature is above the alarm, {alarm:.4%}"
-    return Group(*lines, *(table for table in (wrong, apart) if table.row_count), verdict)
+        lines.append(f"no feature is above the alarm, {alarm:.4%}")
+    # Ids are anybody's, so nothing in them is markup.
+    return Text("\n".join(lines))

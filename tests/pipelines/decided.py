@@ -33,21 +33,25 @@ class Logs:
     """A log in two parts.
 
     Attributes:
-        history: what a store is loaded from.
+        file: what a store is loaded from, ...
+        history: ... and the same as canonical columns.
         live: rows with times in microseconds that follow.
     """
 
+    file: Path
     history: pa.Table
     live: list[dict[str, Any]]
 
 
 def simulated(folder: Path, cards: int = 30, days: int = 14, history: float = 0.5) -> Logs:
     """A simulated log of which a share is history; the folder is for files."""
-    file = folder / "log.parquet"
-    simulator.write(simulator.simulate(cards=cards, days=days, seed=5), file)
-    transactions = ingest(file, MAPPING, None).transactions
-    cut = int(transactions.num_rows * history)
-    return Logs(transactions.slice(0, cut), events(transactions.slice(cut)))
+    log = simulator.simulate(cards=cards, days=days, seed=5)
+    cut = int(log.num_rows * history)
+    parts = []
+    for name, rows in (("history.parquet", log.slice(0, cut)), ("live.parquet", log.slice(cut))):
+        simulator.write(rows, folder / name)
+        parts.append(ingest(folder / name, MAPPING, None).transactions)
+    return Logs(folder / "history.parquet", parts[0], events(parts[1]))
 
 
 def loaded(history: pa.Table, spec: FeatureSpec = SPEC) -> TableFeatureStore:
