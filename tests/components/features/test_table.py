@@ -6,9 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.features.engine import compute_features, event_order
+from components.features.shuffle import Shuffle
 from components.features.table import build_feature_table, features_on_beam
 from schemas.errors import LogError
-from tests.components.features.logs import log
+from tests.components.features.logs import DAY_US, log
 from tests.components.features.test_engine import EVERYTHING, assert_equal
 
 
@@ -42,6 +43,33 @@ def test_a_file_out_of_order_is_refused_by_transaction(tmp_path: Path, batch: in
     with pytest.raises(LogError, match="out of order"):
         build_feature_table(tmp_path / "log", tmp_path / "out", EVERYTHING)
     assert not (tmp_path / "out").exists()
+
+
+def test_only_transactions_from_a_time_on_come_out_with_all_that_came_before_in_their_features(tmp_path: Path) -> None:
+    rows = [{"event_time": n * DAY_US, "is_fraud": n % 2 > 0, "label_time": (n + 3) * DAY_US} for n in range(70)]
+    pq.write_table(log(rows), tmp_path / "log.parquet", row_group_size=20)
+    for partition_rows in (3, 1_000):
+        arguments = (tmp_path / "log.parquet", tmp_path / "features.parquet", EVERYTHING)
+        since_us = 50 * DAY_US + 1
+        assert build_feature_table(*arguments, partition_rows=partition_rows, since_us=since_us) == 19
+        computed = _unnamed(pq.read_table(tmp_path / "features.parquet"))
+        assert_equal(computed, compute_features(log(rows), EVERYTHING).slice(51))
+
+
+def test_a_log_that_ends_before_the_time_asked_for_is_refused(tmp_path: Path) -> None:
+    pq.write_table(log([{"event_time": 2}]), tmp_path / "log")
+    with pytest.raises(LogError, match="earlier"):
+        build_feature_table(tmp_path / "log", tmp_path / "out", EVERYTHING, since_us=3)
+    assert {file.name for file in tmp_path.iterdir()} == {"log"}
+
+
+def test_what_is_shuffled_waits_in_files_that_are_gone_when_they_were_taken(tmp_path: Path) -> None:
+    shuffle, rows = Shuffle(str(tmp_path)), log([{}, {}])
+    put = shuffle.put(rows.slice(1))
+    assert [Path(put.decode())] == list(tmp_path.iterdir())
+    assert shuffle.take(put).equals(rows.slice(1))
+    assert list(tmp_path.iterdir()) == []
+    assert Shuffle().take(Shuffle().put(rows)).equals(rows)
 
 
 def test_a_log_without_rows_is_refused() -> None:
