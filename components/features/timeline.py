@@ -32,6 +32,8 @@ REPORTS = pa.schema(
 
 _LABELS = ("is_fraud", "label_time")
 _NEVER_US = 2**62
+# A gateway writes a report down and tells the store of it right after; in between, transactions may pass.
+_SETTLING_US = SECOND_US
 
 
 class Cause(IntEnum):
@@ -210,7 +212,7 @@ def causes(told: Timeline, spec: FeatureSpec, lateness_us: int) -> dict[tuple[st
             rows,
             _micros(reports["label_time"]),
             reported_us,
-            np.where(reports["applied"].to_numpy(), reported_us, _NEVER_US),
+            np.where(reports["applied"].to_numpy(), reported_us + _SETTLING_US, _NEVER_US),
             np.bincount(rows, minlength=events.num_rows)[rows] > 1,
             Cause.CORRECTED,
         )

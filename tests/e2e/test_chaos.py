@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ from serving.decisions.log import DecisionLog
 from serving.decisions.reading import Span
 from serving.features import LATENESS_S, Features
 from serving.features.replay import arrivals
+from tests.redis_server import redis_server
 from tests.serving.features.replays import events, table
 from tests.serving.gateway.gateways import MAPPING, SPEC
 from tests.serving.gateway.process import decisions
@@ -49,7 +50,17 @@ KILLS = 20
 END_US = 2**60
 
 # Each kind of store by the address that a gateway is given.
-STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {"embedded": lambda request: "embedded"}
+STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
+    "embedded": lambda request: "embedded",
+    "redis": lambda request: str(request.getfixturevalue("redis_url")),
+}
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "redis").mkdir()
+    with redis_server(tmp_path / "redis") as server:
+        yield server.url
 
 
 @dataclass(frozen=True)

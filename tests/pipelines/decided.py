@@ -25,6 +25,8 @@ from tests.serving.features.replays import events
 MAPPING = sources.load("simulated")
 SPEC = specify(MAPPING.provided)
 LABEL = ("is_fraud", "label_time")
+STEP_US = 2 * SECOND_US
+BEGIN_US = 10**15
 Answer = Callable[[Mapping[str, Any], Features], Features | None]
 
 
@@ -61,7 +63,7 @@ def loaded(history: pa.Table, spec: FeatureSpec = SPEC) -> TableFeatureStore:
 
 
 class Gateway:
-    """Decides one transaction after the other, each in 10 ms of its own.
+    """Decides one transaction after the other, and hears of outcomes, one in every `STEP_US`.
 
     Args:
         logs: the store is loaded from the history.
@@ -73,19 +75,19 @@ class Gateway:
         self.store = loaded(logs.history)
         self.log = DecisionLog(decisions)
         self.answer = answer
-        self.now_us = 10**15
+        self.now_us = BEGIN_US
 
     def decide(self, row: Mapping[str, Any]) -> None:
         """Asks the store, and logs what it says."""
         transaction = {name: value for name, value in row.items() if name not in LABEL}
         features = self.answer(transaction, self.store.observe(transaction))
-        self.now_us += 10_000
+        self.now_us += STEP_US
         made = entry(features=features, **transaction)
         self.log.append([replace(made, decided_us=self.now_us, total_us=5_000)])
 
     def hear(self, row: Mapping[str, Any], is_fraud: bool | None = None, label_time_us: int | None = None) -> None:
         """Takes a report of an outcome, the row's own unless told otherwise."""
-        self.now_us += 10_000
+        self.now_us += STEP_US
         fraud = row["is_fraud"] if is_fraud is None else is_fraud
         self.log.report(row["transaction_id"], fraud, label_time_us or row["label_time"], None, self.now_us)
         pending = self.log.pending_labels()

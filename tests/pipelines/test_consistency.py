@@ -16,7 +16,7 @@ from pipelines.consistency import Findings, compare_decisions, write_metrics
 from schemas.errors import ArtifactError, ConfigurationError
 from schemas.features import specify
 from serving.features import Features
-from tests.pipelines.decided import HOUR_US, SPEC, Gateway, Logs, changed, run, simulated
+from tests.pipelines.decided import BEGIN_US, HOUR_US, SPEC, STEP_US, Gateway, Logs, changed, run, simulated
 
 END_US = 2 * 10**15
 MERCHANT_COUNT = "merchant_id_count_24h"
@@ -74,7 +74,7 @@ def test_a_transaction_that_is_in_the_history_and_decided_counts_once(logs: Logs
 
 def test_a_span_is_compared_with_all_that_came_before_it(logs: Logs, sound: Path) -> None:
     whole = check(logs, sound)
-    middle_us = 10**15 + 10_000 * (len(logs.live) + whole.labels) // 2
+    middle_us = BEGIN_US + STEP_US * (len(logs.live) + whole.labels) // 2
     first, second = check(logs, sound, until_us=middle_us), check(logs, sound, since_us=middle_us)
     assert first.decisions + second.decisions == len(logs.live)
     assert min(first.decisions, second.decisions) > 0

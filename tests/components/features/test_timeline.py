@@ -82,11 +82,16 @@ def test_what_follows_a_transaction_without_an_answer_is_apart() -> None:
 
 
 def test_a_label_that_is_heard_of_late_overtakes_the_features_of_labels_alone() -> None:
-    rows = [{"at": 0}, {"at": 100}, {"at": 300}]
+    rows = [{"at": 0}, {"at": 100}, {"at": 201}]
     timeline_ = told(*rows, reports=reported(("t0", True, 50, 200)))
     assert why(timeline_, LABELS) == {"t1": Cause.OVERTAKEN}
     assert why(timeline_) == {}
     assert why(told(*rows), LABELS) == {}
+
+
+def test_a_label_that_was_reported_a_moment_ago_may_not_have_reached_the_store() -> None:
+    rows = [{"at": 0}, {"at": 100, "came_us": 100}, {"at": 101, "came_us": 101}]
+    assert why(told(*rows, reports=reported(("t0", True, 50, 100))), LABELS) == {"t1": Cause.OVERTAKEN}
 
 
 def test_a_label_that_the_store_has_not_taken_in_overtakes_all_that_follow() -> None:
