@@ -24,7 +24,7 @@ from schemas.features import KEYS, Feature, FeatureSpec
 Piece = tuple[bytes, bytes]
 
 # A distribution: how many rows the engine was given, partition by partition.
-ROWS_METRIC = Metrics.distribution("fraudops.features", "partition_rows")
+_ROWS_METRIC = Metrics.distribution("fraudops.features", "partition_rows")
 
 _OWN, _BATCHES, _COUNTS = "own columns", "batches", "counts"
 
@@ -156,7 +156,7 @@ def compute_partition(partition: tuple[int, Iterable[Piece]], spec: FeatureSpec,
     del pieces
     if all((of_piece == CONTEXT).all() for of_piece in numbers):
         return
-    ROWS_METRIC.update(rows.num_rows)
+    _ROWS_METRIC.update(rows.num_rows)
     features = compute_features(rows, spec).select([feature.name for feature in spec.features])
     del rows
     begin = 0

@@ -8,7 +8,7 @@ import pytest
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from components.features.beam import ROWS_METRIC, ComputeFeatures, routes
+from components.features.beam import ComputeFeatures, routes
 from components.features.engine import compute_features
 from components.features.partitions import CONTEXT, ROW, SLOTS, add, count, plan, slots_of, split
 from components.features.table import IN_MEMORY
@@ -73,8 +73,8 @@ def test_a_merchant_with_a_third_of_the_traffic_is_computed_in_bounded_partition
     expected = compute_features(transactions, EVERYTHING)
     computed = pa.concat_tables([pq.read_table(tmp_path / name) for name in sorted(f.name for f in tmp_path.iterdir())])
     assert_equal(computed.cast(expected.schema), expected)
-    name = MetricsFilter().with_name(ROWS_METRIC.metric_name.name)
-    largest = max(step.committed.max for step in result.metrics().query(name)["distributions"])
+    found = result.metrics().query(MetricsFilter().with_name("partition_rows"))["distributions"]
+    largest = max(step.committed.max for step in found)
     context = max(busiest(transactions, column, REACH_US + DELAY_US) for column in routes(EVERYTHING))
     assert largest <= 2 * max(partition_rows, context)
     # Without cuts in time all of the merchant's rows, 1,800, would be in one.

@@ -41,7 +41,7 @@ def _assembled(folder: Path, why: str) -> Path:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"neither Beam ({why}) nor Maven ({error.stdout or error}) gets a job server") from error
+        raise Unavailable(f"neither Beam ({why}) nor Maven ({error}: {error.stdout!r}) gets a job server") from error
     parts = " ".join(Path(part).as_uri() for part in classpath.read_text().strip().split(":"))
     with zipfile.ZipFile(jar, "w") as archive:
         archive.writestr("META-INF/MANIFEST.MF", _manifest({"Main-Class": _MAIN, "Class-Path": parts}))
