@@ -1,20 +1,24 @@
-"""How values are written: as compact JSON, which holds integers of any size and is read by every later version."""
+"""How values are written: as compact JSON, which every later version reads."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-_DECODER = json.JSONDecoder()
-# Kept, because `json.dumps` would make a new one for each value.
-_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+import orjson
+
+# Before JSON that holds an integer of more than 64 bits, which orjson would read as a fraction.
+_WIDE = b"w"
 
 
 def encode(value: Any) -> bytes:
-    """The bytes of a value of lists, texts and numbers."""
-    return _ENCODER.encode(value).encode()
+    """The bytes of a value of lists, texts and numbers; integers of any size."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return _WIDE + json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def decode(written: bytes) -> Any:
     """Reads back `encode`."""
-    return _DECODER.decode(written.decode())
+    return json.loads(written[1:]) if written[:1] == _WIDE else orjson.loads(written)

@@ -13,17 +13,18 @@ from typing import Any
 from schemas.features import EARTH_RADIUS_KM, KEYS, LOOK_BACK, Feature
 from schemas.transaction import SECOND_US
 from serving.features.folding import Event, Number, Values
-from serving.features.keys import AFTER, entity, floor
+from serving.features.keys import AFTER, ENTITY_BYTES, STATE, entity, floor
 from serving.features.past import Past
 from serving.features.series import Series, Single, View
 from serving.features.sightings import Sightings, sighted
 from serving.features.table import KeyRange, Plan, Range, Row, one, together
+from serving.features.tiles import Asked
 
 Value = float | str | list[float] | list[str]
 
 _HOUR_US = 3_600 * SECOND_US
 _LOOK_BACK_US, _LOOK_BACK_HOP_US = LOOK_BACK.length_s * SECOND_US, LOOK_BACK.hop_s * SECOND_US
-_EVENT_MARKS, _LABEL_MARKS, _SIGHTING_MARK = b"env", b"lop", b"s"
+_EVENT_MARK, _LABEL_MARK, _SIGHTING_MARK = b"e", b"l", b"s"
 
 # What a feature is computed from: numbers of a tile, by aggregate.
 _FROM_NUMBERS: dict[str, tuple[str, ...]] = {
@@ -61,21 +62,21 @@ class Entity:
     def __init__(self, kind: str, features: Sequence[Feature], hops_us: Collection[int], lateness_us: int) -> None:
         self.kind = kind
         self._features = tuple(features)
-        numbers = [(n, f.window) for f in features if f.aggregate not in _FROM_LABELS for n in _numbers(f)]
-        labels = [(n, f.window) for f in features if f.aggregate in _FROM_LABELS for n in _numbers(f)]
-        keep = max(map(_previous, features), default=0)
+        of_labels = [f for f in features if f.aggregate in _FROM_LABELS]
+        of_events = [f for f in features if f.aggregate not in _FROM_LABELS]
         self._events = Series(
-            _EVENT_MARKS,
-            numbers,
-            [(_values(f), f.window) for f in features if f.aggregate == "distinct"],
-            set().union(*map(_columns, features)),
-            keep,
+            _EVENT_MARK,
+            [asked for feature in of_events for asked in _asked(feature)],
+            set().union(*map(_columns, of_events)),
+            max(map(_previous, of_events), default=0),
             hops_us,
             lateness_us,
         )
-        self._labels = Series(_LABEL_MARKS, labels, [], [_LABEL_COLUMN], 0, hops_us, lateness_us) if labels else None
+        labels = [asked for feature in of_labels for asked in _asked(feature)]
+        self._labels = Series(_LABEL_MARK, labels, [_LABEL_COLUMN], 0, hops_us, lateness_us) if labels else None
         self._sighted = sorted({str(f.column) for f in features if f.aggregate == "first_seen"})
         self._lateness_us = lateness_us
+        self._series = [self._events, self._labels] if self._labels else [self._events]
         self._readers = [self._reader(feature) for feature in features]
 
     def prefix(self, transaction: Event) -> bytes | None:
@@ -85,11 +86,19 @@ class Entity:
 
     def look(self, prefix: bytes, now: Event, time_us: int) -> Plan[Sight]:
         """Reads what the features of a transaction need."""
-        labels = [self._labels.read(prefix, time_us, adds=False)] if self._labels else []
-        events, sightings, *seen = yield from together(
-            [self._events.read(prefix, time_us, adds=True), self._sightings(prefix, now), *labels]
-        )
-        return Sight(now, time_us, events, seen[0] if seen else None, sightings)
+        keys = {
+            column: self._sighting(prefix, number, value)
+            for number, column in enumerate(self._sighted)
+            if (value := now.get(column)) is not None
+        }
+        rows, *found = yield [_state_range(prefix), *map(one, keys.values())]
+        sightings = {
+            column: (key, Sightings.unpack(seen[0][1]) if seen else None)
+            for (column, key), seen in zip(keys.items(), found, strict=True)
+        }
+        state = _by_place(rows)
+        events, *labels = yield from together([series.view(state, prefix, time_us) for series in self._series])
+        return Sight(now, time_us, events, labels[0] if labels else None, sightings)
 
     def values(self, sight: Sight) -> list[Value]:
         """The features of a transaction, in their order."""
@@ -116,11 +125,12 @@ class Entity:
         """The rows to write, and those to forget, for a label; none where the key has this one already."""
         if self._labels is None:
             return [], []
-        held, view = yield from together(
-            [self._labels.holds(prefix, time_us, transaction_id), self._labels.read(prefix, time_us, adds=True)]
+        held, [rows] = yield from together(
+            [self._labels.holds(prefix, time_us, transaction_id), _read([_state_range(prefix)])]
         )
         if held:
             return [], []
+        view = yield from self._labels.view(_by_place(rows), prefix, time_us)
         return (yield from self._labels.add(prefix, view, transaction_id, {_LABEL_COLUMN: int(is_fraud)}))
 
     def left(self, events: Past, labels: Past, from_us: int) -> Iterator[tuple[bytes, Callable[[], list[Row]]]]:
@@ -161,27 +171,14 @@ class Entity:
 
         return of_key
 
-    def _sightings(self, prefix: bytes, now: Event) -> Plan[dict[str, tuple[bytes, Sightings | None]]]:
-        """When the key was seen with the transaction's values, by column, and the keys of those rows."""
-        keys = {
-            column: self._sighting(prefix, number, value)
-            for number, column in enumerate(self._sighted)
-            if (value := now.get(column)) is not None
-        }
-        found = (yield [one(key) for key in keys.values()]) if keys else []
-        return {
-            column: (key, Sightings.unpack(rows[0][1]) if rows else None)
-            for (column, key), rows in zip(keys.items(), found, strict=True)
-        }
-
     def _sighting(self, prefix: bytes, number: int, value: Any) -> bytes:
         return prefix + _SIGHTING_MARK + bytes([number]) + str(value).encode()
 
     def _reader(self, feature: Feature) -> Callable[[Sight], Value]:
         match feature.aggregate:
             case "distinct":
-                distinct = self._events.distinct(_values(feature), feature.window)
-                return lambda sight: float(distinct(sight.events))
+                [place] = [self._events.tiling.answer(asked) for asked in _asked(feature)]
+                return lambda sight: float(sight.events.totals[place])
             case "first_seen":
                 return lambda sight: _first_seen(sight, str(feature.column))
             case "recent":
@@ -198,25 +195,36 @@ class Entity:
     def _number_reader(self, feature: Feature) -> Callable[[Sight], float]:
         of_labels = feature.aggregate in _FROM_LABELS
         series = self._labels if of_labels and self._labels else self._events
-        totals = [series.total(number, feature.window) for number in _numbers(feature)]
+        places = [series.tiling.answer(asked) for asked in _asked(feature)]
         finish = _FINISH[feature.aggregate]
 
         def read(sight: Sight) -> float:
-            view = sight.labels if of_labels and sight.labels else sight.events
-            return finish([total(view) for total in totals])
+            totals = (sight.labels if of_labels and sight.labels else sight.events).totals
+            return finish([totals[place] for place in places])
 
         return read
 
 
-def _numbers(feature: Feature) -> list[Number]:
-    """The numbers of a tile from which a feature is computed."""
+def _asked(feature: Feature) -> list[Asked]:
+    """What of its window a feature is computed from."""
+    if feature.aggregate == "distinct":
+        return [(Values(str(feature.column), feature.where, feature.cap or 0), feature.window)]
     column = _LABEL_COLUMN if feature.aggregate in _FROM_LABELS else feature.column
     measures = _FROM_NUMBERS.get(feature.aggregate, ())
-    return [Number(measure, column, feature.where) for measure in measures]  # type: ignore[arg-type]
+    return [(Number(measure, column, feature.where), feature.window) for measure in measures]  # type: ignore[arg-type]
 
 
-def _values(feature: Feature) -> Values:
-    return Values(str(feature.column), feature.where, feature.cap or 0)
+def _state_range(prefix: bytes) -> Range:
+    return Range(prefix + STATE, prefix + STATE + AFTER)
+
+
+def _by_place(rows: Sequence[Row]) -> dict[bytes, bytes]:
+    """Rows of a key's state by what follows in their keys."""
+    return {key[ENTITY_BYTES + len(STATE) :]: value for key, value in rows}
+
+
+def _read(ranges: Sequence[Range]) -> Plan[list[list[Row]]]:
+    return (yield ranges)
 
 
 def _columns(feature: Feature) -> set[str]:
@@ -289,7 +297,7 @@ def _gaps_s(newest: Sequence[Single]) -> list[float]:
 
 
 def _distances_km(newest: Sequence[Single]) -> list[float]:
-    return [_distance_km(event.event, before.event) for event, before in pairwise(newest)]
+    return [_between_km(here, there) for here, there in pairwise([_place(single.event) for single in newest])]
 
 
 def _of_event(feature: Feature, event: Event) -> float | str:
@@ -311,13 +319,28 @@ def _previous(feature: Feature) -> int:
 
 
 def _distance_km(event: Event, before: Event) -> float:
+    return _between_km(_place(event), _place(before))
+
+
+# Latitude, its cosine, and longitude, in radians.
+_Place = tuple[float, float, float]
+
+
+def _place(event: Event) -> _Place | None:
+    """Where an event took place, None where that is not known."""
+    latitude, longitude = event.get("latitude"), event.get("longitude")
+    if latitude is None or longitude is None:
+        return None
+    north = math.radians(latitude)
+    return north, math.cos(north), math.radians(longitude)
+
+
+def _between_km(here: _Place | None, there: _Place | None) -> float:
     """Great-circle distance by the haversine formula."""
-    places = (event.get("latitude"), event.get("longitude"), before["latitude"], before["longitude"])
-    if None in places:
+    if here is None or there is None:
         return math.nan
-    north, east, last_north, last_east = (math.radians(degrees) for degrees in places)  # type: ignore[arg-type]  # none is None
-    chord = math.sin((last_north - north) / 2) ** 2
-    chord += math.cos(north) * math.cos(last_north) * math.sin((last_east - east) / 2) ** 2
+    half_north, half_east = math.sin((there[0] - here[0]) / 2), math.sin((there[2] - here[2]) / 2)
+    chord = half_north * half_north + here[1] * there[1] * half_east * half_east
     return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, chord)))
 
 

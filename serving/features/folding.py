@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas.features import Filter
 from serving.features.past import Past
-from serving.features.tiles import Tile
 
 Event = Mapping[str, Any]
+
+_LONG_TEXT = 16
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,15 @@ class Number:
         nothing = None if self.measure in ("min", "max") else 0
         return [nothing if value is None else int(value) for value in values]
 
-    def merge(self, numbers: Iterable[int | None]) -> int | None:
+    def fold(self, numbers: Iterable[int | None]) -> int | None:
         """The number of all events together."""
         if self.measure in ("min", "max"):
             known = [number for number in numbers if number is not None]
             return (min if self.measure == "min" else max)(known, default=None)
         return sum(numbers)  # type: ignore[arg-type]  # only extremes may be None
+
+    # What is read of a window is what would be in a tile of its length.
+    total = fold
 
 
 @dataclass(frozen=True)
@@ -65,18 +71,37 @@ class Values:
     where: Filter | None
     cap: int
 
-    def of(self, event: Event) -> Any:
-        """The value of a single event, None where it adds none."""
-        return event.get(self.column) if passes(self.where, event) else None
+    def of(self, event: Event) -> list[Any]:
+        """The set of a single event."""
+        value = event.get(self.column)
+        return [] if value is None or not passes(self.where, event) else [shortened(value)]
 
-    def of_all(self, past: Past) -> Sequence[Any]:
+    def of_all(self, past: Past) -> list[list[Any]]:
         """What `of` gives for each event."""
         values = past.column(self.column)
-        return values if self.where is None else passing(self.where, past, values)
+        if self.where is not None:
+            values = passing(self.where, past, values)
+        # Kept, because what occurs once mostly occurs again.
+        sets = {value: [shortened(value)] for value in set(values) if value is not None}
+        return [[] if value is None else sets[value] for value in values]
 
-    def merge(self, values: Iterable[Any]) -> list[Any]:
+    def fold(self, sets: Iterable[Sequence[Any]]) -> list[Any]:
         """The set of all events together, in the order in which their values first came."""
-        return list(dict.fromkeys(value for value in values if value is not None))[: self.cap]
+        return list(dict.fromkeys(value for values in sets for value in values))[: self.cap]
+
+    def total(self, sets: Sequence[Sequence[Any]]) -> int:
+        """How many different values there are, at most `cap`."""
+        return min(len(set().union(*sets)), self.cap)
+
+
+Measure = Number | Values
+
+
+def shortened(value: Any) -> Any:
+    """A value as sets hold it: of a long text, a digest of 96 bits, so that a set is small however long ids are."""
+    if not isinstance(value, str) or len(value) < _LONG_TEXT:
+        return value
+    return b64encode(hashlib.blake2b(value.encode(), digest_size=12).digest()).decode()
 
 
 def passes(where: Filter | None, event: Event) -> bool:
@@ -95,31 +120,3 @@ def passing(where: Filter, past: Past, values: Sequence[Any]) -> list[Any]:
     if where.op == "<":
         return [v if f is not None and f < where.value else None for v, f in zip(values, filtered, strict=True)]
     return [v if f is not None and f >= where.value else None for v, f in zip(values, filtered, strict=True)]
-
-
-def single_numbers(numbers: Sequence[Number], event: Event) -> Tile:
-    """The tile of numbers of one event."""
-    return [number.of(event) for number in numbers]
-
-
-def single_values(sets: Sequence[Values], event: Event) -> Tile:
-    """The tile of sets of one event."""
-    return [[] if (value := values.of(event)) is None else [value] for values in sets]
-
-
-def fold_numbers(numbers: Sequence[Number], tile: Tile | None, single: Tile) -> Tile:
-    """A tile of numbers with one more event."""
-    if tile is None:
-        return single
-    return [number.merge(pair) for number, *pair in zip(numbers, tile, single, strict=True)]
-
-
-def fold_values(sets: Sequence[Values], tile: Tile | None, single: Tile) -> Tile | None:
-    """A tile of sets with one more event; None where nothing changes."""
-    if tile is None:
-        return single
-    new = [
-        [] if len(kept) >= values.cap else [value for value in one if value not in kept]
-        for values, kept, one in zip(sets, tile, single, strict=True)
-    ]
-    return [kept + more for kept, more in zip(tile, new, strict=True)] if any(new) else None

@@ -1,202 +1,257 @@
-"""Windows as tiles: the events of each hop folded into one row, and finer tiles for the head of coarser windows.
+"""Windows as tiles: the events of each hop folded into one tile, and finer tiles for the head of coarser windows.
 
 A window of hop h at time t is made of the tiles of h before floor(t, h), then of the next finer hop's tiles up to t's
 own, and so on, and of single events behind the last boundary of the finest.  No tile on that way holds an event at t or
 later, so that an answer is exact although later events have come already.  As long as none has, which is the rule, the
 tiles of h alone hold the same, the last one included.
 
-What is kept per key: of each hop h of a window of length w, the tiles of w plus the allowed lateness, and two.
+A tile has a number, that of its hop since the Unix epoch.  The newest of each hop is open and lies in one row with the
+others that are, so that an event mostly changes one small row; those before it are closed and lie in columns in a row
+of their own.  What is kept per key: of each hop h of a window of length w, the tiles of w plus the allowed lateness,
+and two.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.features import Window
 from schemas.transaction import SECOND_US
-from serving.features.encoding import decode, encode
-from serving.features.keys import floor, time_key
-from serving.features.table import KeyRange, Range, Row
+from serving.features.folding import Event, Measure, Number, Values
+from serving.features.keys import floor
 
-# The folded events of one hop, as JSON holds them: a list whose entries the owner of the tiling knows.
+# The number of a hop, and what is folded of its events by each measure of the level.
 Tile = list[Any]
+# Tiles in columns: their numbers, ascending, and what they hold by each measure of the level.
+Closed = list[list[Any]]
+Asked = tuple[Measure, Window]
 
 
 @dataclass(frozen=True)
-class Level:
-    """The tiles of one hop.
+class Reach:
+    """How long the tiles of a hop are looked at.
 
     Attributes:
-        hop_us: their length.
-        longest_us: length of the longest window made of them, 0 where they only fill heads.
+        longest_us: length of the longest window of this hop, 0 where the tiles only fill heads.
         fills_us: the hops whose heads they fill.
     """
 
-    hop_us: int
     longest_us: int
-    fills_us: tuple[int, ...]
+    fills_us: frozenset[int]
 
-    def begin(self, time_us: int, late: bool) -> int:
-        """The first tile that a transaction at a time looks at."""
-        begins = [floor(time_us - self.longest_us, self.hop_us)]
-        if late:
-            begins += [floor(time_us, coarser) for coarser in self.fills_us]
-        return min(begins)
+    def begin(self, time_us: int, hop_us: int) -> int:
+        """The number of the earliest tile that a transaction at a time looks at, should it be late."""
+        starts = [floor(time_us, coarser) for coarser in self.fills_us]
+        return min(time_us - self.longest_us, *starts, time_us) // hop_us
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """Tiles of one key, as a transaction sees them.
+class Level:
+    """The tiles of one hop.
 
-    Attributes:
-        columns: of each window of the tiling, what its tiles hold in each place, nothing where it has none; single
-            events stand as tiles of their own.
-        own: of each hop, finest first, the transaction's tile with all that has come, None where there is none or it
-            was not asked for.
+    Args:
+        hop_us: their length.
+        held: the measures that fold them, each with how long it is looked at.
     """
 
-    columns: list[list[tuple[Any, ...]]]
-    own: list[Tile | None]
+    def __init__(self, hop_us: int, held: Mapping[Measure, Reach]) -> None:
+        self.hop_us = hop_us
+        self.measures = tuple(held)
+        longest_us = max(reach.longest_us for reach in held.values())
+        self._reach = Reach(longest_us, frozenset().union(*(reach.fills_us for reach in held.values())))
+        # Sets are large; where only the numbers beside them are still looked at, nothing stays of them.
+        self._sets = [
+            (place, reach)
+            for place, (measure, reach) in enumerate(held.items(), start=1)
+            if isinstance(measure, Values) and reach != self._reach
+        ]
+
+    def place(self, measure: Measure) -> int:
+        """Where in its tiles a measure stands."""
+        return self.measures.index(measure) + 1
+
+    def begin(self, time_us: int) -> int:
+        """The number of the earliest tile that a transaction at a time looks at, should it be late."""
+        return self._reach.begin(time_us, self.hop_us)
+
+    def fold(self, tile: Tile, single: Tile) -> Tile:
+        """A tile with one more event of its hop."""
+        folded = [measure.fold(pair) for measure, *pair in zip(self.measures, tile[1:], single[1:], strict=True)]
+        return [tile[0], *folded]
+
+    def put(self, closed: Closed, single: Tile) -> None:
+        """Puts one more event of an earlier hop than the open one's among closed tiles."""
+        at = bisect_left(closed[0], single[0])
+        if at < len(closed[0]) and closed[0][at] == single[0]:
+            single = self.fold([column.pop(at) for column in closed], single)
+        for column, value in zip(closed, single, strict=True):
+            column.insert(at, value)
+
+    def close(self, closed: Closed, tile: Tile, oldest_us: int) -> None:
+        """Puts the newest tile behind closed ones, and takes away what nobody at `oldest_us` or later looks at."""
+        for column, value in zip(closed, tile, strict=True):
+            column.append(value)
+        self.forget(closed, oldest_us)
+
+    def forget(self, closed: Closed, oldest_us: int) -> None:
+        """Takes from closed tiles what nobody at `oldest_us` or later looks at."""
+        numbers = closed[0]
+        outdated = bisect_left(numbers, self.begin(oldest_us))
+        if outdated:
+            for column in closed:
+                del column[:outdated]
+        for place, reach in self._sets:
+            outdated = bisect_left(numbers, reach.begin(oldest_us, self.hop_us))
+            closed[place][:outdated] = [[]] * outdated
+
+
+class _Wanted(NamedTuple):
+    """What a window is asked for: how it is read, its place in the tiles of the window's hop, and among the answers."""
+
+    measure: Measure
+    total: Callable[[Any], Any]
+    place: int
+    answer: int
+
+
+def _total(measure: Measure) -> Callable[[Any], Any]:
+    """How a measure is read; sums, which most are, without a way round."""
+    return sum if isinstance(measure, Number) and measure.measure in ("count", "sum", "squares") else measure.total
 
 
 class Tiling:
     """The tiles from which the windows of one key are made.
 
     Args:
-        mark: tells its rows from others of the same key.
-        windows: what is asked for.
+        asked: what is asked for.
         hops_us: the hops that there may be tiles of.
     """
 
-    def __init__(self, mark: bytes, windows: Iterable[Window], hops_us: Collection[int]) -> None:
-        self.windows = tuple(dict.fromkeys(windows))
-        self._spans = [(w.length_s * SECOND_US, w.hop_s * SECOND_US) for w in self.windows]
-        self._chains = {hop: chain(hop, hops_us) for _, hop in self._spans}
-        self.finest_us = max((hops[-1] for hops in self._chains.values()), default=0)
-        self.levels = tuple(
-            Level(
-                hop,
-                max((length for length, of_window in self._spans if of_window == hop), default=0),
-                tuple({coarser for hops in self._chains.values() for coarser, finer in pairwise(hops) if finer == hop}),
+    def __init__(self, asked: Iterable[Asked], hops_us: Collection[int]) -> None:
+        asked = list(dict.fromkeys(asked))
+        self._chains = {hop: chain(hop, hops_us) for hop in {w.hop_s * SECOND_US for _, w in asked}}
+        hops = sorted({hop for hops in self._chains.values() for hop in hops})
+        self.levels = tuple(self._level(hop, asked) for hop in hops)
+        self.finest_us = hops[0] if hops else 0
+        self._spans = []
+        for window in dict.fromkeys(window for _, window in asked):
+            length_us, hop_us = window.length_s * SECOND_US, window.hop_s * SECOND_US
+            level = hops.index(hop_us)
+            wanted = [
+                _Wanted(measure, _total(measure), self.levels[level].place(measure), answer)
+                for answer, (measure, of_window) in enumerate(asked)
+                if of_window == window
+            ]
+            self._spans.append((level, length_us, hop_us, wanted))
+        self.measures = tuple(dict.fromkeys(measure for measure, _ in asked))
+        self._places = [[self.measures.index(measure) for measure in level.measures] for level in self.levels]
+        self._answers = {one: answer for answer, one in enumerate(asked)}
+
+    def _level(self, hop_us: int, asked: Sequence[Asked]) -> Level:
+        held = {}
+        for measure in dict.fromkeys(measure for measure, _ in asked):
+            windows = [window for one, window in asked if one == measure]
+            lengths = [w.length_s * SECOND_US for w in windows if w.hop_s * SECOND_US == hop_us]
+            fills = frozenset(
+                coarser
+                for window in windows
+                for coarser, finer in pairwise(self._chains[window.hop_s * SECOND_US])
+                if finer == hop_us
             )
-            for hop in sorted({hop for hops in self._chains.values() for hop in hops})
-        )
-        self._marks = [mark + bytes([number]) for number in range(len(self.levels))]
+            if lengths or fills:
+                held[measure] = Reach(max(lengths, default=0), fills)
+        return Level(hop_us, held)
 
-    def nothing(self) -> Loaded:
-        """What the first transaction of a key sees."""
-        return Loaded([[] for _ in self._spans], [None for _ in self.levels])
+    def answer(self, asked: Asked) -> int:
+        """Where among the totals an answer stands."""
+        return self._answers[asked]
 
-    def ranges(self, prefix: bytes, time_us: int, late: bool, adds: bool) -> list[Range]:
-        """What `load` needs of a key, by the same arguments."""
+    def singles(self, time_us: int, event: Event) -> list[Tile]:
+        """The tiles of one event, of each level."""
+        values = [measure.of(event) for measure in self.measures]
         return [
-            Range(key + time_key(level.begin(time_us, late)), key + time_key(floor(time_us, level.hop_us) + 1))
-            for level, key in self._wanted(prefix, late, adds)
+            [time_us // level.hop_us, *[values[place] for place in places]]
+            for level, places in zip(self.levels, self._places, strict=True)
         ]
 
-    def load(
-        self,
-        read: Sequence[Sequence[Row]],
-        prefix: bytes,
-        time_us: int,
-        late: bool,
-        adds: bool,
-        singles: Sequence[tuple[int, Tile]],
-    ) -> Loaded:
-        """What a transaction at a time sees.
+    def empty(self) -> list[Any]:
+        """The totals of windows without events."""
+        return [measure.total(()) for measure, _ in self._answers]
+
+    def totals(self, open_tiles: Sequence[Tile], closed: Sequence[Closed], time_us: int) -> list[Any]:
+        """What a transaction sees that no event at its time or later has come before.
 
         Args:
-            read: the rows of `ranges`.
-            prefix: of the key.
-            time_us: the transaction's time.
-            late: whether an event at that time or after it has come.
-            adds: whether the own tiles are wanted as well.
-            singles: where one has, the events before the transaction in its finest hop, by time.
+            open_tiles: the newest tile of each level.
+            closed: those before it.
+            time_us: of the transaction.
         """
-        # The bytes of keys are in the order of their times, so that no time has to be read back.
-        starts: dict[int, tuple[bytes, list[bytes]]] = {}
-        tiles: dict[int, list[Tile]] = {}
-        newest: dict[int, Tile] = {}
-        for (level, key), rows in zip(self._wanted(prefix, late, adds), read, strict=True):
-            hop = level.hop_us
-            starts[hop] = key, [row[0] for row in rows]
-            tiles[hop] = decode(b"[" + b",".join([row[1] for row in rows]) + b"]") if rows else []
-            if rows and rows[-1][0] == key + time_key(floor(time_us, hop)):
-                newest[hop] = tiles[hop][-1]
-        own = [newest.get(level.hop_us) for level in self.levels]
+        totals: list[Any] = [None] * len(self._answers)
+        for level, length_us, hop_us, wanted in self._spans:
+            begin, tile, columns = (time_us - length_us) // hop_us, open_tiles[level], closed[level]
+            first = bisect_left(columns[0], begin)
+            is_open = tile[0] >= begin
+            for _, total, place, answer in wanted:
+                found = columns[place][first:]
+                if is_open:
+                    found.append(tile[place])
+                totals[answer] = total(found)
+        return totals
 
-        def first(hop: int, from_us: int) -> int:
-            key, keys = starts[hop]
-            return bisect_left(keys, key + time_key(from_us))
-
-        columns = []
-        for length, hop in self._spans:
-            begin = floor(time_us - length, hop)
-            if not late:
-                columns.append(list(zip(*tiles[hop][first(hop, begin) :], strict=True)))
-                continue
-            found = []
-            for level_us in self._chains[hop]:
-                end = floor(time_us, level_us)
-                found += tiles[level_us][first(level_us, begin) : first(level_us, end)]
-                begin = end
-            found += [tile for single_us, tile in singles if single_us >= begin]
-            columns.append(list(zip(*found, strict=True)))
-        return Loaded(columns, own)
-
-    def _wanted(self, prefix: bytes, late: bool, adds: bool) -> list[tuple[Level, bytes]]:
-        """The levels that are looked at, and what the keys of their rows begin with."""
-        return [
-            (level, prefix + mark)
-            for level, mark in zip(self.levels, self._marks, strict=True)
-            if level.longest_us or late or adds
-        ]
-
-    def rows(self, prefix: bytes, time_us: int, tiles: Iterable[Tile | None]) -> list[Row]:
-        """The rows of a transaction's tiles, of each hop the finest first; None leaves a row as it is."""
-        return [
-            (prefix + mark + time_key(floor(time_us, level.hop_us)), encode(tile))
-            for level, mark, tile in zip(self.levels, self._marks, tiles, strict=True)
-            if tile is not None
-        ]
-
-    def begins(self, from_us: int) -> list[int]:
-        """Of each hop, finest first, the first tile that a transaction at `from_us` or later looks at."""
-        return [level.begin(from_us, late=True) for level in self.levels]
+    def totals_before(
+        self, open_tiles: Sequence[Tile], closed: Sequence[Closed], time_us: int, singles: Sequence[tuple[int, Event]]
+    ) -> list[Any]:
+        """What a transaction sees that comes late; `singles` are the events before it in its finest hop, by time."""
+        totals: list[Any] = [None] * len(self._answers)
+        number_of = {level.hop_us: number for number, level in enumerate(self.levels)}
+        for _, length_us, hop_us, wanted in self._spans:
+            for measure, total, _, answer in wanted:
+                begin_us, found = floor(time_us - length_us, hop_us), []
+                for finer_us in self._chains[hop_us]:
+                    level = number_of[finer_us]
+                    place, tile, columns = self.levels[level].place(measure), open_tiles[level], closed[level]
+                    begin, end = begin_us // finer_us, time_us // finer_us
+                    found += columns[place][bisect_left(columns[0], begin) : bisect_left(columns[0], end)]
+                    if begin <= tile[0] < end:
+                        found.append(tile[place])
+                    begin_us = floor(time_us, finer_us)
+                found += [measure.of(event) for single_us, event in singles if single_us >= begin_us]
+                totals[answer] = total(found)
+        return totals
 
     def folded(
-        self, prefix: bytes, times_us: Sequence[int], fold: Callable[[int, int], Tile], begins: Sequence[int]
-    ) -> list[Row]:
-        """The rows of all tiles that hold events, of each hop from the first that is wanted on.
+        self, times_us: Sequence[int], fold: Callable[[Measure, int, int], Any], from_us: int, lateness_us: int
+    ) -> tuple[list[Tile], list[Closed]]:
+        """The tiles of all events of a key that some transaction at `from_us` or later looks at, and the open ones.
 
         Args:
-            prefix: of the key.
-            times_us: of the key's events, ascending.
-            fold: makes the tile of the events from one place up to another.
-            begins: as the method of that name gives them.
+            times_us: of the key's events, ascending; one at least.
+            fold: what a measure makes of the events from one place up to another.
+            from_us: the earliest time at which a transaction may yet come.
+            lateness_us: how much older than the newest an event may come.
         """
-        rows = []
-        for level, mark, begin in zip(self.levels, self._marks, begins, strict=True):
-            key, hop = prefix + mark, level.hop_us
-            at = bisect_left(times_us, begin)
-            while at < len(times_us):
-                start = floor(times_us[at], hop)
-                end = bisect_left(times_us, start + hop, at)
-                rows.append((key + time_key(start), encode(fold(at, end))))
+        open_tiles, all_closed = [], []
+        for level in self.levels:
+            hop = level.hop_us
+            newest = times_us[-1] // hop
+            opened = bisect_left(times_us, newest * hop)
+            open_tiles.append([newest, *(fold(measure, opened, len(times_us)) for measure in level.measures)])
+            # As they were left when the open one was opened, and without what has run out since.
+            oldest_us = max(times_us[opened] - lateness_us, from_us)
+            at = bisect_left(times_us, level.begin(oldest_us) * hop)
+            tiles = []
+            while at < opened:
+                number = times_us[at] // hop
+                end = bisect_left(times_us, (number + 1) * hop, at)
+                tiles.append([number, *(fold(measure, at, end) for measure in level.measures)])
                 at = end
-        return rows
-
-    def outdated(self, prefix: bytes, loaded: Loaded, oldest_us: int) -> list[KeyRange]:
-        """The tiles that nobody at or after `oldest_us` looks at, of each hop in which a transaction opens a tile."""
-        return [
-            (prefix + mark, prefix + mark + time_key(level.begin(oldest_us, late=True)))
-            for level, mark, tile in zip(self.levels, self._marks, loaded.own, strict=True)
-            if tile is None
-        ]
+            columns = [list(column) for column in zip(*tiles, strict=True)] or [[] for _ in open_tiles[-1]]
+            level.forget(columns, oldest_us)
+            all_closed.append(columns)
+        return open_tiles, all_closed
 
 
 def chain(hop_us: int, hops_us: Collection[int]) -> tuple[int, ...]:

@@ -13,6 +13,8 @@ from schemas.errors import ArtifactError, ConfigurationError
 from schemas.features import DAY, FEATURES, HOUR, LOOK_BACK, MONTH, WEEK, Feature, FeatureSpec, specify
 from schemas.transaction import COLUMN
 from serving.features import MemoryTable, TableFeatureStore
+from serving.features.encoding import decode
+from serving.features.keys import AFTER, ENTITY, ENTITY_BYTES, STATE
 from serving.features.table import Range, Table
 from tests import oracle
 from tests.components.features.logs import DAY_US, SECOND_US, log, logs
@@ -180,11 +182,15 @@ def test_a_key_keeps_as_many_tiles_as_its_windows_and_the_lateness_span() -> Non
         if minute % 60 == 59 or minute > 8 * 1_440:
             store.observe(payment(minute, minute * MINUTE_US))
     with memory.transaction():
-        keys = [key[17:-8] for key, _ in memory.read([Range(b"e", b"f")])[0] if key[17:18] in (b"n", b"v")]
-    kept = {mark: keys.count(mark) for mark in set(keys)}
-    assert {mark[:1] for mark in kept} == {b"n", b"v"}
-    assert max(kept[mark] for mark in kept if mark[1] == 0) <= 72
-    assert max(kept[mark] for mark in kept if mark[1] == 1) <= 171
+        rows = memory.read([Range(ENTITY, ENTITY + AFTER)])[0]
+    # The minutes, the hours and the days of events, each without the open one.
+    closed = {key[-1]: decode(value) for key, value in rows if key[ENTITY_BYTES:-1] == STATE + b"e" and key[-1]}
+    assert [len(closed[level][0]) for level in (1, 2)] == [70, 169]
+    assert all(len(column) == len(columns[0]) for columns in closed.values() for column in columns)
+    sets = [column for column in closed[2] if isinstance(column[0], list)]
+    # Those of cities are asked for over a day; hours before that are there for the week of others.
+    assert min(sum(map(bool, column)) for column in sets) == 0
+    assert {len([one for one in column if one]) for column in sets} <= {0, 25, 169}
 
 
 def test_a_key_forgets_what_has_left_its_windows() -> None:
@@ -192,9 +198,9 @@ def test_a_key_forgets_what_has_left_its_windows() -> None:
     store = TableFeatureStore(memory, EVERYTHING)
 
     def month(number: int) -> int:
-        for day in range(31):
+        for day in range(32):
             for hour in range(0, 24, 6):
-                at = ((number * 31 + day) * 24 + hour) * 3_600 * SECOND_US
+                at = ((number * 32 + day) * 24 + hour) * 3_600 * SECOND_US
                 columns = {"device_id": "d", "city": f"city {number} {day}"}
                 event = payment(at // SECOND_US, at, **columns)
                 store.observe(event)
