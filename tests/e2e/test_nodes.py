@@ -134,7 +134,7 @@ def lineage(workspace: Path) -> set[tuple[str, str, str, str]]:
     config = metadata_store_pb2.ConnectionConfig()
     config.sqlite.filename_uri = str(workspace / "metadata.sqlite")
     store = MetadataStore(config)
-    found = set()
+    found: set[tuple[str, str, str, str]] = set()
     for execution in store.get_executions():
         [node] = [c for c in store.get_contexts_by_execution(execution.id) if c.type == "node"]
         for event in store.get_events_by_execution_ids([execution.id]):
