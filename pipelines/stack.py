@@ -38,11 +38,15 @@ class Settings:
         source: name or path of the source mapping.
         policy: file of the rollout policy; None takes the controller's own.
         rules: file of the rules; None takes the set that ships.
+        feature_store: where the gateway's is, None is the workspace's file.
+        feature_store_password_file: of its server.
     """
 
     source: str
     policy: Path | None = None
     rules: Path | None = None
+    feature_store: str | None = None
+    feature_store_password_file: Path | None = None
 
 
 def ports_of(workspace: Workspace, free_ports: Callable[[int], list[int]] | None) -> Ports:
@@ -144,6 +148,8 @@ def programs(workspace: Workspace, settings: Settings, ports: Ports) -> tuple[Pr
                     "--model-server",
                     at["model_server"],
                     *_given("--rules", settings.rules),
+                    *(() if settings.feature_store is None else ("--feature-store", settings.feature_store)),
+                    *_given("--feature-store-password-file", settings.feature_store_password_file),
                 ),
                 *_listening(ports.gateway, ports.gateway_metrics),
             ),

@@ -19,6 +19,8 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--source", required=True, help="Name or path of the source mapping.")
 @click.option("--policy", type=_FILE, help="The rollout policy, instead of the usual one.")
 @click.option("--rules", type=_FILE, help="The rules, instead of those that ship.")
+@click.option("--feature-store", metavar="redis://...", help="A Redis server, instead of the workspace's file.")
+@click.option("--feature-store-password-file", type=_FILE, help="Holds the password of that server.")
 @click.option("--free-ports", is_flag=True, help="At the first start, choose free ports instead of the usual ones.")
 @click.option(
     "--wait",
@@ -31,7 +33,14 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @console.workspace_option
 @console.json_option
 def command(
-    source: str, policy: Path | None, rules: Path | None, free_ports: bool, wait_s: float, workspace: Path
+    source: str,
+    policy: Path | None,
+    rules: Path | None,
+    feature_store: str | None,
+    feature_store_password_file: Path | None,
+    free_ports: bool,
+    wait_s: float,
+    workspace: Path,
 ) -> console.Reply:
     """Start MLflow, model server, controller and gateway; one that dies is started again.
 
@@ -49,7 +58,8 @@ def command(
     stack.mkdir(exist_ok=True)
     with supervision.alone(stack):
         ports = ports_of(place, supervision.free_ports if free_ports else None)
-        parts = programs(place, Settings(source, policy, rules), ports)
+        settings = Settings(source, policy, rules, feature_store, feature_store_password_file)
+        parts = programs(place, settings, ports)
         fields = {"addresses": addresses(ports), "logs": str(stack / "logs")}
         if supervision.supervisor_of(stack) is not None:
             if supervision.configuration_file(stack).read_text("utf-8") != supervision.configuration(stack, parts):

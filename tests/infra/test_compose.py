@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from tensorflow_serving.config import model_server_config_pb2
 from pipelines.cli import fraudops
 from pipelines.stack import NO_MODELS, Ports
 from pipelines.workspace import Workspace
+from serving.features import RedisStore
+from tests.redis_server import redis_server
 
 FOLDER = Path(__file__).parents[2] / "infra" / "compose"
 COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
@@ -54,6 +57,21 @@ def test_the_commands_of_our_parts_parse(service: str) -> None:
         assert params["metrics_port"] == Ports().controller_metrics
     else:
         assert (params["port"], params["metrics_port"]) == (Ports().gateway, Ports().gateway_metrics)
+        store = RedisStore(params["feature_store"], "s", params["feature_store_password_file"])
+        assert str(store) == "redis://redis:6379/0"
+        assert store.password_file == Path("/run/secrets") / SERVICES["redis"]["secrets"][0]
+
+
+def test_redis_takes_its_settings_and_keeps_every_key(tmp_path: Path) -> None:
+    (script,) = SERVICES["redis"]["command"]
+    given = dict(line.split(" ", 1) for line in re.findall(r'echo "(.*?)"', script))
+    assert given.pop("requirepass") == f"$$(cat /run/secrets/{SERVICES['redis']['secrets'][0]})"
+    assert given.pop("dir") in volumes("redis")
+    options = [word for name, value in given.items() for word in (f"--{name}", value.strip("'"))]
+    with redis_server(tmp_path, *options) as server, server.client() as client:
+        settings: Any = client.config_get("*")
+    assert {name: settings[name] for name in given} == {name: value.strip("'") for name, value in given.items()}
+    assert (given["appendfsync"], given["maxmemory-policy"]) == ("everysec", "noeviction")
 
 
 @pytest.mark.filterwarnings("ignore")  # of what MLflow imports

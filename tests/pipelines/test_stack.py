@@ -103,5 +103,7 @@ def test_a_mapping_of_ones_own_is_found_from_wherever_the_parts_run(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    gateway = programs(workspace, Settings("own.yaml"), Ports())[-1]
+    gateway = programs(workspace, Settings("own.yaml", None, None, "redis://h/1", Path("password")), Ports())[-1]
+    assert parsed(gateway.command)["feature_store"] == "redis://h/1"
+    assert str(tmp_path / "password") in gateway.command
     assert str(tmp_path / "own.yaml") in gateway.command

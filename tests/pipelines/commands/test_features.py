@@ -206,10 +206,10 @@ def test_a_store_loaded_in_redis_needs_the_password_and_an_empty_place(
         code, fields = fraudops(capsys, *arguments)
         assert code == 2
         assert "refuses the login" in fields["error"]["message"]
-        arguments = (*arguments, "--feature-store-password-file", password)
-        code, fields = fraudops(capsys, *arguments)
+        with_password = (*arguments, "--feature-store-password-file", password)
+        code, fields = fraudops(capsys, *with_password)
         assert (code, fields["rows"], fields["store"]) == (0, 3, server.url)
-        code, fields = fraudops(capsys, *arguments)
+        code, fields = fraudops(capsys, *with_password)
         assert code == 2
         assert "sparkov is in redis://" in fields["error"]["message"]
         RedisStore(server.url, "sparkov", password).open(specify(sources.load("sparkov").provided)).close()

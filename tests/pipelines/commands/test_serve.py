@@ -19,8 +19,10 @@ import pytest
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from pipelines.cli import main
+from pipelines.workspace import Workspace
 from schemas.scoring_pb2_grpc import ScoringStub
 from serving.decisions.log import DecisionLog
+from tests.redis_server import redis_server
 from tests.serving.gateway.gateways import transaction
 from tests.serving.model_server.models import BOUND_S, Constant, predict_request
 from tests.serving.model_server.test_server import ROW
@@ -119,6 +121,24 @@ def test_the_gateway_decides_without_any_model_and_answers_what_is_under_way_at_
     with closing(DecisionLog(tmp_path / "serving" / "decisions.sqlite")) as log:
         assert all(log.find(transaction_id) for transaction_id in decided)
         assert log.count() - len(decided) in (0, 1)  # the last answer may not have come through
+
+
+def test_a_gateway_keeps_its_features_in_redis_where_it_is_told_to(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("s3cret-of-a-test")
+    with redis_server(tmp_path, "--requirepass", "s3cret-of-a-test") as redis:
+        options = ["--source", "simulated", "--model-server", "127.0.0.1:1", "--workspace", str(tmp_path)]
+        options += ["--feature-store", redis.url, "--feature-store-password-file", str(password)]
+        with started("gateway", *options) as (process, said):
+            with grpc.insecure_channel(said["address"]) as channel:
+                stub: Any = ScoringStub(channel)
+                decision = stub.Score(transaction(), timeout=BOUND_S)
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=BOUND_S)
+        assert "s3cret" not in log
+        with redis.client("s3cret-of-a-test") as client:
+            assert list(client.scan_iter(f"fraudops:simulated:*:a{decision.transaction_id}"))
+    assert not Workspace(tmp_path).feature_store("simulated").exists()
 
 
 def test_a_gateway_says_what_its_rules_look_at_in_vain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

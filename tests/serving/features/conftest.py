@@ -43,6 +43,10 @@ def new_table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session")
-def new_store(new_table: Callable[[], Table]) -> Callable[[FeatureSpec, int], TableFeatureStore]:
+def new_store(new_table: Callable[[], Table]) -> Callable[..., TableFeatureStore]:
     """Makes a new store over such a table."""
-    return lambda spec, lateness_s=LATENESS_S: TableFeatureStore(new_table(), spec, lateness_s)
+
+    def make(spec: FeatureSpec, lateness_s: int = LATENESS_S) -> TableFeatureStore:
+        return TableFeatureStore(new_table(), spec, lateness_s)
+
+    return make

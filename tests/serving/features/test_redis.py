@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
 
 from schemas.errors import ArtifactError, ConfigurationError, FeatureStoreError
-from schemas.transaction import SECOND_US
+from schemas.features import FEATURES, specify
+from schemas.transaction import COLUMN, SECOND_US
 from serving.features import Features, RedisStore, TableFeatureStore
 from serving.features.keys import AFTER, entity
 from serving.features.redis import RedisTable
@@ -204,7 +205,7 @@ def test_a_change_lets_an_entity_live_anew(redis_at: RedisServer) -> None:
         client.expire(key, 5)
         with table.transaction():
             table.write([(CARD + b"2", b"v")], [])
-        assert 5 < client.ttl(key) <= TTL_S  # type: ignore[operator]  # redis types answers as awaitable, too
+        assert 5 < client.ttl(key) <= TTL_S
 
 
 def test_scripts_that_the_server_forgot_are_loaded_again(server: RedisServer) -> None:
@@ -309,3 +310,41 @@ def test_a_store_of_other_features_is_refused_and_one_of_another_name_is_not(red
         star.observe(payment("a", 0))
         with closing(RedisStore(redis_at.url, "fir").open(COUNTED)) as other:
             assert seen(other).numbers[0] == 0
+
+
+def test_a_busy_entity_takes_no_more_memory_than_is_said(server: RedisServer) -> None:
+    """The bound is that of `serving/features/redis.py`; the rows' number is held by the tests of the store."""
+    spec = specify(COLUMN, FEATURES, ())
+    with closing(RedisStore(server.url, "s").table(spec)) as table, server.client() as client:
+        store = TableFeatureStore(table, spec)
+        grown = []
+        for number in range(720):
+            # All of one card at one merchant, every ten seconds, now here, now there.
+            at = {"event_time": number * 10 * SECOND_US, "city": f"c{number % 9}", "country": f"c{number % 3}"}
+            store.observe(payment("a", number) | at | {"amount_minor": number, "latitude": 1.5, "longitude": 2.5})
+            store.label(payment("a", number), number % 7 == 0, number * 10 * SECOND_US)
+            if number % 360 == 359:
+                used: dict[str, int] = {}
+                for kind, values in (("card", ["c"]), ("merchant", ["m"])):
+                    prefix = entity(kind, values)
+                    with table.transaction():
+                        [rows] = table.read([Range(prefix, prefix + AFTER)])
+                    [key] = [key for key in client.scan_iter() if key.endswith(prefix)]
+                    used[kind] = cast(int, client.memory_usage(key, samples=0))
+                    content = sum(len(name) - len(prefix) + len(value) for name, value in rows)
+                    assert used[kind] <= 1.25 * content + 128 * len(rows) + 512
+                grown.append(used)
+    first, second = grown
+    # Windows of an hour are full after one; what grows on are hours and days.
+    assert all(second[kind] < 1.2 * first[kind] + 2_048 for kind in first)
+
+
+def test_a_store_that_the_server_lost_is_missed_and_not_made_again_in_silence(server: RedisServer) -> None:
+    with closing(RedisStore(server.url, "s").open(COUNTED)) as store, server.client() as client:
+        store.observe(payment("a", 0))
+        client.flushdb()
+        for number in (1, 2):
+            with pytest.raises(FeatureStoreError, match="has lost fraudops:s, or has another"):
+                store.observe(payment("a", number))
+            assert client.dbsize() == number - 1
+            client.set("fraudops:s", "another")
