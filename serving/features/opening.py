@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
@@ -178,7 +179,8 @@ class RedisStore:
         from serving.features.redis import RedisTable
 
         parts = urlsplit(self.url)
-        client = Redis(
+        connect = partial(
+            Redis,
             host=parts.hostname or "",
             port=parts.port or _PORT,
             db=int(parts.path.removeprefix("/") or 0),
@@ -189,10 +191,12 @@ class RedisStore:
             socket_connect_timeout=_ANSWER_S,
             # What is sent again is harmless: a commit that was done already is refused, because versions have moved.
             retry=Retry(ExponentialBackoff(_LONGEST_WAIT_S, _FIRST_WAIT_S), _RETRIES),
+            # A pool would look at its connection before each command, which is one system call more.
+            single_connection_client=True,
         )
         ttl_s = reach_s(spec) + lateness_s + _STANDSTILL_S
         # A name must not hold what separates names, or stands for others.
-        return RedisTable(client, quote(self.name, safe=""), self.url, ttl_s, secrets.token_hex(8), aside)
+        return RedisTable(connect, quote(self.name, safe=""), self.url, ttl_s, secrets.token_hex(8), aside)
 
     def upkeep(self) -> AbstractContextManager[None]:
         """Nothing goes on beside an open store."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -146,7 +146,7 @@ class RedisTable:
     The name stands for the state that is in force; another one can be made aside, which nobody sees before `publish`.
 
     Args:
-        client: of one server, not of a cluster; taken over and closed with the table.
+        connect: makes a client of one server, not of a cluster, which is closed with the table.
         name: of the table, without colons and wildcards.
         where: the server, as errors call it.
         ttl_s: how long an entity lives after its last change, in seconds; it must be longer than the longest window.
@@ -158,8 +158,9 @@ class RedisTable:
         ConfigurationError: it is one of a cluster, or drops keys that it was told to keep.
     """
 
-    def __init__(self, client: redis.Redis, name: str, where: str, ttl_s: int, token: str, aside: bool = False) -> None:
-        self._client = client
+    def __init__(
+        self, connect: Callable[[], redis.Redis], name: str, where: str, ttl_s: int, token: str, aside: bool = False
+    ) -> None:
         self._where = where
         self._ttl_s = ttl_s
         self._token = token.encode()
@@ -167,15 +168,16 @@ class RedisTable:
         self._in_force = f"fraudops:{name}"
         # One connection for all threads of the process, which take turns.
         self._lock = threading.Lock()
-        self._read = client.register_script(_READ)
-        self._commit = client.register_script(_COMMIT)
         self._conflicts = 0
         self._begin()
         with self._telling():
+            self._client = client = connect()
             _check(client.info(), where)
             if not aside:
                 client.set(self._in_force, token, nx=True)
             held: Any = token.encode() if aside else client.get(self._in_force)
+        self._read = client.register_script(_READ)
+        self._commit = client.register_script(_COMMIT)
         self._state: bytes = held
         self._prefix = b"%s:%s:" % (self._in_force.encode(), self._state)
         self._turn = self._prefix + b"turn"

@@ -26,7 +26,7 @@ def redis_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 def redis_table(server: RedisServer, name: str, aside: bool = False) -> RedisTable:
     """A table of that name."""
-    return RedisTable(server.client(), name, server.url, TTL_S, f"token{next(_NUMBERS)}", aside)
+    return RedisTable(server.client, name, server.url, TTL_S, f"token{next(_NUMBERS)}", aside)
 
 
 # Of the whole session, so that hypothesis may call it for each example.
