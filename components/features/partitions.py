@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.features.engine import Ints
-from components.features.reach import depends_on, micros, reach, within
+from components.features.reach import depends_on, history_begins_us, micros, within
 from schemas.features import FeatureSpec
 from schemas.transaction import DAY_S, SECOND_US
 
@@ -106,7 +106,8 @@ def _cuts(days: Ints, rows: Ints, spec: FeatureSpec, partition_rows: int) -> lis
     """Where the segments of a slot begin but the first, which has all that comes before.
 
     A segment ends before the day with which it would have more rows of its own than both `partition_rows` and its
-    context.  So context at most doubles the work however long the windows are, and a segment the least memory.
+    context.  So context at most doubles the work, however long the windows are, and memory is at most twice what a
+    partition or the shortest segment would need.
     """
     cuts: list[int] = []
     own = context = 0
@@ -115,7 +116,8 @@ def _cuts(days: Ints, rows: Ints, spec: FeatureSpec, partition_rows: int) -> lis
         if own and own + rows[i] > max(partition_rows, context):
             begin_us = int(day) * _DAY_US
             cuts.append(begin_us)
-            context = int(before[i] - before[np.searchsorted(days, reach(spec, begin_us).events_us // _DAY_US)])
+            first_day = history_begins_us(spec, begin_us, label_delay_s=0) // _DAY_US
+            context = int(before[i] - before[np.searchsorted(days, first_day)])
             own = 0
         own += int(rows[i])
     return cuts
