@@ -275,7 +275,9 @@ class RedisTable:
             FeatureStoreError: the server cannot be reached.
         """
         with self._lock, self._telling():
-            if not self._client.set(self._in_force, self._token, nx=True):
+            client: Any = self._client
+            # One whose answer was lost is sent again, and finds itself.
+            if not client.set(self._in_force, self._token, nx=True) and client.get(self._in_force) != self._token:
                 raise ConfigurationError(
                     f"{self._where} holds the store {self._in_force} already; use another database, or delete that key"
                 )
@@ -299,6 +301,7 @@ class RedisTable:
             self._client.close()
 
     def _take_turn(self) -> None:
+        """Waits until nobody else has asked that others wait, and asks."""
         client: Any = self._client
         while not client.set(self._turn, self._token, nx=True, px=_TURN_MS) and client.get(self._turn) != self._token:
             time.sleep(_WAIT_S)

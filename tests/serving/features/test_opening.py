@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from schemas.errors import ConfigurationError, FeatureStoreError
 from schemas.transaction import SECOND_US
@@ -85,6 +86,29 @@ def test_a_store_that_was_made_meanwhile_is_not_replaced(address: StoreAddress) 
         make()
     with closing(address.open(COUNTED)) as store:
         assert counted(store) == 1
+
+
+def test_a_store_is_in_force_although_the_answer_to_that_was_lost(
+    redis_at: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = RedisStore(redis_at.url, "in force")
+    read_response = redis.Connection.read_response
+    cut: list[bool] = []
+
+    def losing(connection: redis.Connection, *args: Any, **options: Any) -> Any:
+        answer = read_response(connection, *args, **options)
+        if not cut:
+            cut.append(True)
+            connection.disconnect()
+            raise redis.ConnectionError("the line was cut")
+        return answer
+
+    with address.make(COUNTED) as store:
+        load(store, columns(LOG))
+        monkeypatch.setattr(redis.Connection, "read_response", losing)
+    assert cut
+    with closing(address.open(COUNTED)) as store:
+        assert counted(store) == len(LOG)
 
 
 def test_a_scratch_store_is_gone_in_the_end(redis_at: RedisServer, tmp_path: Path) -> None:
