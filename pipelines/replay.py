@@ -78,7 +78,7 @@ def write_replay(transactions: pa.Table, out: Path, spec: FeatureSpec, address: 
         whole = Path(folder) / "whole.parquet"
         with address.scratch(spec) as scratch:
             store = _Timed(scratch)
-            found = replay(store, _events(transactions, spec, "replaying"))
+            found = replay(store, events(transactions, spec, "replaying"))
             with pq.ParquetWriter(whole, _schema(transactions, spec)) as writer:
                 for begin in range(0, transactions.num_rows, _BATCH_ROWS):
                     batch = transactions.slice(begin, _BATCH_ROWS)
@@ -128,7 +128,7 @@ class _Timed:
         self._store.label(transaction, is_fraud, label_time)
 
 
-def _events(transactions: pa.Table, spec: FeatureSpec, doing: str) -> Iterator[dict[str, Any]]:
+def events(transactions: pa.Table, spec: FeatureSpec, doing: str) -> Iterator[dict[str, Any]]:
     """The rows as the store takes them, with progress for people."""
     table = _needed(transactions, spec)
     begins = range(0, table.num_rows, _BATCH_ROWS)

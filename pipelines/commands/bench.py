@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipelines.benchmarks.comparison import Result
     from pipelines.benchmarks.gateway import Load
     from pipelines.benchmarks.machine import Machine
+    from pipelines.benchmarks.online_features import Pace
 
 _runs_option = click.option(
     "--runs", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each side; the median counts."
@@ -76,6 +77,36 @@ def training_input(rows: int, runs: int) -> console.Reply:
         transactions, mapping = logs.simulated(rows)
         console.say(f"writing features of {transactions.num_rows:,} transactions both ways, then reading them")
         return _reply(training_input.benchmark(transactions, specify(mapping.provided), runs, Path(folder)), machine)
+
+
+@command.command("online-features")
+@click.option(
+    "--keys", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Keys that are present, about."
+)
+@click.option(
+    "--transactions", type=click.IntRange(min=1), default=20_000, show_default=True, help="Transactions to observe."
+)
+@click.option("--redis", metavar="URL", help="A Redis server to measure with; without one, redis-server is started.")
+@console.json_option
+def online_features(keys: int, transactions: int, redis: str | None) -> console.Reply:
+    """The feature store, embedded and in Redis: reading and adding a transaction."""
+    from pipelines.benchmarks import online_features
+    from pipelines.benchmarks.machine import this_machine
+
+    machine = this_machine()
+    with tempfile.TemporaryDirectory(prefix="fraudops-bench.") as folder:
+        result = online_features.benchmark(keys, transactions, redis, Path(folder), console.say)
+    return _reply(result, machine, _paces(result.paces))
+
+
+def _paces(paces: Sequence[Pace]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table("store", "p50 ms", "p99 ms", "p99.9 ms", "label p99 ms", "load s", "MiB", box=None)
+    for pace in paces:
+        times = [*pace.observe_ms.values(), pace.label_ms["p99"]]
+        table.add_row(pace.store, *(f"{ms:.2f}" for ms in times), f"{pace.load_s:.0f}", f"{pace.bytes / 2**20:,.0f}")
+    return table
 
 
 @command.command()

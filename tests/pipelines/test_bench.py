@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from components.features import compute_features
+from pipelines.benchmarks import online_features
 from pipelines.benchmarks.comparison import Side, alone, check_agreement, take_turns
 from pipelines.benchmarks.features import TWELVE, as_frame, benchmark, in_whole_seconds, pandas_apply, pandas_rolling
 from pipelines.benchmarks.logs import read, simulated
@@ -45,9 +47,11 @@ def side(**columns: list[float]) -> Side:
 
 
 def test_without_a_name_the_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(bench(capsys)["benchmarks"]) == ["features", "training-input", "simulate", "gateway"]
+    assert list(bench(capsys)["benchmarks"]) == [
+        "features", "training-input", "online-features", "simulate", "gateway"
+    ]  # fmt: skip
     assert main(["bench"]) == 0
-    assert len(capsys.readouterr().err.strip().splitlines()) == 4
+    assert len(capsys.readouterr().err.strip().splitlines()) == 5
 
 
 def test_features_are_those_of_pandas_and_the_object_says_how_fast(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,6 +97,25 @@ def test_the_gateway_is_timed_under_every_load_beside_its_model_server(capsys: p
     for load in fields["loads"]:
         assert load["errors"] == 0
         assert 0 < load["p50_ms"] <= load["p99_ms"] <= load["p999_ms"]
+
+
+def test_a_store_is_timed_with_many_keys_present(capsys: pytest.CaptureFixture[str]) -> None:
+    fields = bench(capsys, "online-features", "--keys", 500, "--transactions", 30)
+    assert fields.keys() == KEYS | {"paces", "keys", "history_rows", "features"}
+    check_figures(fields, rows=30, runs=1)
+    assert fields["keys"] > 300
+    stores = ["embedded", "redis"] if shutil.which("redis-server") else ["embedded"]
+    assert [pace["store"] for pace in fields["paces"]] == stores
+    assert list(fields["peers"]) == stores[1:]
+    for pace in fields["paces"]:
+        assert pace["bytes"] > 0
+        for percentiles in (pace["observe_ms"], pace["label_ms"]):
+            assert 0 < percentiles["p50"] <= percentiles["p99"] <= percentiles["p99.9"]
+
+
+def test_more_transactions_than_follow_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="fewer than 1,000"):
+        online_features.benchmark(100, 1_000, None, tmp_path, lambda _: None)
 
 
 def test_a_part_that_does_not_start_says_why(tmp_path: Path) -> None:
