@@ -13,6 +13,8 @@ from components.features.engine import compute_features
 from components.features.shuffle import Shuffle
 from components.features.table import IN_MEMORY
 from schemas.errors import DeclarationError
+from schemas.features import specify
+from schemas.transaction import COLUMN
 from tests.components.features.logs import log, logs
 from tests.components.features.test_engine import EVERYTHING, UNUSUAL, assert_equal
 
@@ -67,6 +69,12 @@ def test_carried_columns_come_out_as_they_are(tmp_path: Path) -> None:
     computed = pa.concat_tables(parts).sort_by("event_time")
     assert computed.column_names[-2:] == ["is_fraud", "label_time"]
     assert computed.select(["is_fraud", "label_time"]).equals(log(rows).select(["is_fraud", "label_time"]))
+
+
+def test_rows_without_stateful_features_come_out_too(tmp_path: Path) -> None:
+    own = specify(COLUMN, ())
+    [computed] = transformed(log([{}, {}]), ComputeFeatures(own), 2, tmp_path / "parts")
+    assert_equal(computed, compute_features(log([{}, {}]), own))
 
 
 def test_carrying_a_column_that_is_an_input_already_is_refused() -> None:

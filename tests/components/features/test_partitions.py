@@ -12,6 +12,8 @@ from components.features.beam import ComputeFeatures, routes
 from components.features.engine import compute_features
 from components.features.partitions import CONTEXT, ROW, SLOTS, add, count, plan, slots_of, split
 from components.features.table import IN_MEMORY
+from schemas.features import MONTH, Feature, specify
+from schemas.transaction import COLUMN
 from tests.components.features.logs import DAY_US, SECOND_US, log
 from tests.components.features.test_engine import EVERYTHING, assert_equal
 
@@ -105,6 +107,14 @@ def test_partitions_hold_what_was_stated_and_context_at_most_doubles_the_work(
         # Every row with the key comes out of exactly one partition.
         numbers = np.concatenate([part[ROW].to_numpy() for part in parts.values()])
         assert np.array_equal(np.sort(numbers[numbers != CONTEXT]), np.flatnonzero(slots_of(transactions[column]) >= 0))
+
+
+def test_features_of_labels_alone_are_not_cut_finer_than_their_context(transactions: pa.Table) -> None:
+    specs = {"merchant_id": specify(COLUMN, (Feature("merchant", "fraud_rate", MONTH),), ())}
+    [large] = slots_of(pa.chunked_array([["large"]]))
+    cuts = plan(count(transactions, specs), specs, 10)["merchant_id"].cuts[int(large)]
+    # 300 days in segments that grow to a month; of ten rows each it would be 180.
+    assert 5 < len(cuts) < 20
 
 
 def test_before_the_time_asked_for_there_are_no_segments_and_only_what_matters(transactions: pa.Table) -> None:
