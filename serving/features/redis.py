@@ -57,8 +57,9 @@ return found
 """
 
 # KEYS: whose turn it is, the name, then the parts.  ARGV: who asks, the seconds to live, the state that must be in
-# force ('' for one made aside); of each part its kind and what it must hold ('*' anything, '-' nothing, '=...' that);
-# then of each part the number of its deletions and of its rows, the bounds of the ones and the members of the others.
+# force ('' for one made aside), the new version; of each part its kind and what it must hold ('*' anything, '-'
+# nothing, '=...' that); then of each part the number of its deletions and of its rows, the bounds of the ones and the
+# members of the others.
 # Answers 1 when all of it is done, 0 when others came between, and -1 when the state is no longer in force.
 # The first that is written is what a server without memory refuses, so that it refuses all.
 _COMMIT = """
@@ -67,7 +68,7 @@ if turn and turn ~= ARGV[1] then return 0 end
 if ARGV[3] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[3] then return -1 end
 local held = {}
 for part = 3, #KEYS do
-  local kind, expected = ARGV[2 * part - 2], ARGV[2 * part - 1]
+  local kind, expected = ARGV[2 * part - 1], ARGV[2 * part]
   if kind == 'entity' then
     held[part] = redis.call('ZRANGE', KEYS[part], 0, 0)[1]
   elseif expected ~= '*' then
@@ -75,15 +76,14 @@ for part = 3, #KEYS do
   end
   if expected ~= '*' and (held[part] and '=' .. held[part] or '-') ~= expected then return 0 end
 end
-local at = 2 * #KEYS - 1
+local version, at = '\\0\\0' .. ARGV[4], 2 * #KEYS
 for part = 3, #KEYS do
-  local key, kind, deletions, rows = KEYS[part], ARGV[2 * part - 2], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local key, kind, deletions, rows = KEYS[part], ARGV[2 * part - 1], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   at = at + 2
   if deletions + rows > 0 then
     if kind == 'entity' then
-      local version = held[part] and tonumber(string.sub(held[part], 3)) or 0
-      redis.call('ZADD', key, 0, '\\0\\0' .. string.format('%.0f', version + 1))
-      if held[part] then redis.call('ZREM', key, held[part]) end
+      redis.call('ZADD', key, 0, version)
+      if held[part] and held[part] ~= version then redis.call('ZREM', key, held[part]) end
     end
     if kind == 'entity' or kind == 'loose' then
       for _ = 1, deletions do
@@ -158,6 +158,8 @@ class RedisTable:
         ConfigurationError: it is one of a cluster, or drops keys that it was told to keep.
     """
 
+    runs_out = True
+
     def __init__(
         self, connect: Callable[[], redis.Redis], name: str, where: str, ttl_s: int, token: str, aside: bool = False
     ) -> None:
@@ -168,7 +170,7 @@ class RedisTable:
         self._in_force = f"fraudops:{name}"
         # One connection for all threads of the process, which take turns.
         self._lock = threading.Lock()
-        self._conflicts = 0
+        self._conflicts = self._commits = 0
         self._begin()
         with self._telling():
             self._client = client = connect()
@@ -333,7 +335,10 @@ class RedisTable:
                 arguments.append(_escaped(key[len(part) :]) + b"\0\0" + value if kind in _SETS else value)
         keys = [self._turn, self._in_force.encode(), *(self._prefix + part for part in parts)]
         state = b"" if self._aside else self._state
-        done = self._commit(keys=keys, args=[self._token, self._ttl_s, state, *checks, *arguments])
+        # No other commit has it, not even before a server that went back to an older state.
+        self._commits += 1
+        version = b"%s-%d" % (self._token, self._commits)
+        done = self._commit(keys=keys, args=[self._token, self._ttl_s, state, version, *checks, *arguments])
         if done == -1:
             raise FeatureStoreError(
                 f"feature store {self._where} has lost {self._in_force}, or has another by now; see whether the server "
