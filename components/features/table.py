@@ -11,7 +11,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.features.beam import ComputeFeatures, batch_name
 from components.features.engine import event_order, needed_columns
@@ -56,16 +56,15 @@ def build_feature_table(
     columns = sorted(needed_columns(spec) | set(carry))
     check_order(transactions)
     row_groups = [(str(transactions), number) for number in range(pq.read_metadata(transactions).num_row_groups)]
-    options = PipelineOptions(list(beam_args))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         parts, spill, whole = Path(folder) / "parts", Path(folder) / "spill", Path(folder) / "whole.parquet"
         parts.mkdir()
         spill.mkdir()
-        compute = ComputeFeatures(
-            spec, tuple(carry), partition_rows, str(spill) if _in_this_process(options) else None, since_us
-        )
-        with beam.Pipeline(options=options) as pipeline:
+        # Other runners share no folder, or run a bundle twice; this one would keep in memory what it shuffles.
+        spill_to = str(spill) if set(IN_MEMORY) <= set(beam_args) else None
+        compute = ComputeFeatures(spec, tuple(carry), partition_rows, spill_to, since_us)
+        with beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline:
             _ = (
                 pipeline
                 | "Row groups" >> beam.Create(row_groups)
@@ -75,17 +74,12 @@ def build_feature_table(
                 | "Write parts" >> beam.Map(write_part, str(parts))
             )
         written = list(parts.glob("*.arrow"))
-        if not written:
-            raise LogError(f"{transactions} has no transactions at or after the time given; give an earlier one")
+        if since_us is not None and not written:
+            since = np.datetime64(since_us, "us")
+            raise LogError(f"{transactions} has no transactions from {since} on; give an earlier time")
         rows = _concatenate(written, whole)
         os.replace(whole, out)
     return rows
-
-
-def _in_this_process(options: PipelineOptions) -> bool:
-    """Whether the runner keeps in memory what it shuffles, and never runs a bundle twice."""
-    mode = options.view_as(DirectOptions).direct_running_mode
-    return options.view_as(StandardOptions).runner == "DirectRunner" and mode == "in_memory"
 
 
 def features_on_beam(

@@ -50,8 +50,9 @@ command.add_command(consistency)
 )
 @click.option(
     "--since",
+    metavar="TIME",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]),
-    help="Only transactions from this time on (UTC); earlier ones are what their features are computed from.",
+    help="Only transactions from 2024-03-01 or 2024-03-01T12:00:00Z on; earlier ones are their features' past.",
 )
 @click.option(
     "--beam-arg",
