@@ -6,10 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.features.engine import compute_features, event_order
+from components.features.reach import history_begins_us, within
 from components.features.shuffle import Shuffle
 from components.features.table import build_feature_table, features_on_beam
 from schemas.errors import LogError
-from tests.components.features.logs import DAY_US, log
+from tests.components.features.logs import DAY_US, SECOND_US, log
 from tests.components.features.test_engine import EVERYTHING, assert_equal
 
 
@@ -54,6 +55,24 @@ def test_only_transactions_from_a_time_on_come_out_with_all_that_came_before_in_
         assert build_feature_table(*arguments, partition_rows=partition_rows, since_us=since_us) == 19
         computed = _unnamed(pq.read_table(tmp_path / "features.parquet"))
         assert_equal(computed, compute_features(log(rows), EVERYTHING).slice(51))
+
+
+def test_a_log_cut_where_its_history_begins_gives_the_same_and_one_a_hop_later_does_not(tmp_path: Path) -> None:
+    delay_s = 5 * 86_400
+    noons = [n * DAY_US + DAY_US // 2 for n in range(60)]
+    whole = log([{"event_time": t, "is_fraud": True, "label_time": t + delay_s * SECOND_US} for t in noons])
+    since_us = 50 * DAY_US + DAY_US // 2
+    begins = history_begins_us(EVERYTHING, since_us, delay_s)
+
+    def built(from_us: int) -> pa.Table:
+        pq.write_table(whole.filter(pa.array(within(whole["event_time"], from_us, None))), tmp_path / "log")
+        build_feature_table(tmp_path / "log", tmp_path / "out", EVERYTHING, since_us=since_us)
+        return _unnamed(pq.read_table(tmp_path / "out"))
+
+    assert 0 < begins < since_us - 35 * DAY_US
+    assert_equal(built(begins), compute_features(whole, EVERYTHING).slice(50))
+    of_first_row = [built(time)["card_id_fraud_count_30d"][0].as_py() for time in (begins, begins + DAY_US)]
+    assert of_first_row == [30, 29]
 
 
 def test_a_log_that_ends_before_the_time_asked_for_is_refused(tmp_path: Path) -> None:
