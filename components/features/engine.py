@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -49,12 +50,20 @@ def compute_features(transactions: pa.Table, spec: FeatureSpec) -> pa.Table:
         "event_time": transactions["event_time"],
         **{row_input.name: _row_input(log, row_input) for row_input in spec.row_inputs},
     }
-    for key in KEYS:
-        features = [feature for feature in spec.features if feature.key == key]
-        if features:
-            group = _Group(log, key)
-            columns |= {feature.name: _AGGREGATES[feature.aggregate](group, feature) for feature in features}
+    keys = [key for key in KEYS if any(feature.key == key for feature in spec.features)]
+    # Keys have hardly anything in common, and what takes time runs without the interpreter's lock.
+    with ThreadPoolExecutor(max(1, len(keys))) as threads:
+        for of_key in threads.map(partial(_of_key, log, spec), keys):
+            columns |= of_key
     return pa.table({name: columns[name] for name in ("transaction_id", "event_time", *(i.name for i in spec.inputs))})
+
+
+def _of_key(log: _Log, spec: FeatureSpec, key: str) -> dict[str, pa.Array]:
+    """The features of one key by name."""
+    group = _Group(log, key)
+    return {
+        feature.name: _AGGREGATES[feature.aggregate](group, feature) for feature in spec.features if feature.key == key
+    }
 
 
 def needed_columns(spec: FeatureSpec) -> frozenset[str]:
@@ -98,7 +107,10 @@ def _encode(column: pa.ChunkedArray) -> _Codes:
 
 
 class _Log:
-    """Columns of a log as arrays, in the order of its rows."""
+    """Columns of a log as arrays, in the order of its rows.
+
+    What threads ask for at the same time may be made more than once, always to the same values.
+    """
 
     def __init__(self, transactions: pa.Table, spec: FeatureSpec) -> None:
         missing = sorted(needed_columns(spec) - set(transactions.column_names))
@@ -177,7 +189,9 @@ class _Group:
         self.rows, self._offsets = kernels.group(self._codes, log.order, self._size)
         self._times = log.times[self.rows]
         self.stop = self._edges(self._times, self._offsets)
+        self._floors: dict[int, Ints] = {}
         self._starts: dict[Window, Ints] = {}
+        self._label_starts: dict[Window, Ints] = {}
         self._recent: dict[Window, Ints] = {}
         self._sums: dict[tuple[str | None, Filter | None], _Sums] = {}
         self._squares: dict[tuple[str | None, Filter | None], tuple[NDArray[np.uint64], NDArray[np.uint64]]] = {}
@@ -185,13 +199,25 @@ class _Group:
     def start(self, window: Window) -> Ints:
         """Where each row's window begins."""
         if window not in self._starts:
-            self._starts[window] = self._edges(self._times, self._offsets, window.length_s, window.hop_s)
+            self._starts[window] = self._edges(self._times, self._offsets, window)
         return self._starts[window]
 
-    def _edges(self, times: Ints, offsets: Ints, length_s: int = 0, hop_s: int = 0) -> Ints:
-        """Positions among a key's event times of where its rows' windows begin; without a length, of where they end."""
-        length_us, hop_us = length_s * SECOND_US, hop_s * SECOND_US or 1
-        return kernels.edges(times, offsets, self._times, self._offsets, length_us, hop_us)
+    def _edges(self, times: Ints, offsets: Ints, window: Window | None = None) -> Ints:
+        """Positions among times of a key of where its rows' windows begin; without a window, of where all of them end.
+
+        A hop divides its window's length, so that floor(t - length, hop) is floor(t, hop) - length.
+        """
+        if window is None:
+            return kernels.edges(times, offsets, self._times, self._offsets, 0)
+        floors = self._floored(window.hop_s)
+        return kernels.edges(times, offsets, floors, self._offsets, window.length_s * SECOND_US)
+
+    def _floored(self, hop_s: int) -> Ints:
+        """Each row's time at the begin of its hop."""
+        if hop_s not in self._floors:
+            hop_us = hop_s * SECOND_US
+            self._floors[hop_s] = self._times // hop_us * hop_us
+        return self._floors[hop_s]
 
     def keep(self, where: Filter | None) -> Mask:
         """Which events pass a filter; an event without the filtered value does not."""
@@ -223,12 +249,14 @@ class _Group:
                 largest = max(abs(int(kept.max())), abs(int(kept.min()))) if kept.size else 0
                 self._sums[name] = _Sums(_prefix(kept), _prefix(keep), largest)
         sums = self._sums[name]
-        events = int((self.stop - self.start(feature.window)).max(initial=0))
-        if events * sums.largest >= 2**63:
-            raise LogError(
-                f"{feature.name}: {events} events of up to {sums.largest} in one window may sum to more than 63 bits; "
-                "lower the source's amount_limit"
-            )
+        # What all events together cannot reach, no window can.
+        if self.rows.size * sums.largest >= 2**63:
+            events = int((self.stop - self.start(feature.window)).max(initial=0))
+            if events * sums.largest >= 2**63:
+                raise LogError(
+                    f"{feature.name}: {events} events of up to {sums.largest} in one window may sum to more than 63 "
+                    "bits; lower the source's amount_limit"
+                )
         return sums
 
     def squares(self, feature: Feature) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -246,10 +274,18 @@ class _Group:
         rows, offsets = kernels.group(self._codes, order, self._size)
         return times[rows], offsets, _Sums(_prefix(frauds[rows]), np.arange(rows.size + 1), 1)
 
-    def label_window(self, window: Window) -> tuple[Ints, Ints]:
-        """Where each row's window over the key's labels begins and ends."""
+    def label_start(self, window: Window) -> Ints:
+        """Where each row's window over the key's labels begins."""
+        if window not in self._label_starts:
+            times, offsets, _ = self.labels
+            self._label_starts[window] = self._edges(times, offsets, window)
+        return self._label_starts[window]
+
+    @cached_property
+    def label_stop(self) -> Ints:
+        """Where each row's windows over the key's labels end."""
         times, offsets, _ = self.labels
-        return self._edges(times, offsets, window.length_s, window.hop_s), self._edges(times, offsets)
+        return self._edges(times, offsets)
 
     def recent(self, window: Window, k: int) -> Ints:
         """The log's rows of the last k events in each row's window, newest first, -1 without one; int64[n, k]."""
@@ -301,7 +337,7 @@ def _total(group: _Group, feature: Feature) -> pa.Array:
 
 def _label_total(group: _Group, feature: Feature) -> pa.Array:
     (_, _, labels), out = group.labels, group.missing()
-    start, stop = group.label_window(feature.window)
+    start, stop = group.label_start(feature.window), group.label_stop
     counts = labels.counts if feature.aggregate == "fraud_rate" else labels.totals
     kernels.window_sums(labels.totals, counts, start, stop, group.rows, _KINDS[feature.aggregate], out)
     return pa.array(out)

@@ -52,16 +52,13 @@ def group(codes, order, size):
 
 
 @njit(cache=True, nogil=True)
-def edges(event_times, event_offsets, times, offsets, length_us, hop_us):
-    """For each time t, the position of its run's first event with event time >= floor(t - length_us, hop_us).
-
-    Length 0 and hop 1 give the end of every window: the first event that is not strictly before t.
-    """
+def edges(event_times, event_offsets, times, offsets, length_us):
+    """For each time t, the position of its run's first event with event time >= t - length_us."""
     found = np.empty(times.size, np.int64)
     for run in range(offsets.size - 1):
         position, end = event_offsets[run], event_offsets[run + 1]
         for i in range(offsets[run], offsets[run + 1]):
-            edge = (times[i] - length_us) // hop_us * hop_us
+            edge = times[i] - length_us
             while position < end and event_times[position] < edge:
                 position += 1
             found[i] = position
