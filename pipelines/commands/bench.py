@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipelines import console
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.console import RenderableType
 
     from pipelines.benchmarks.comparison import Result
     from pipelines.benchmarks.gateway import Load
     from pipelines.benchmarks.machine import Machine
     from pipelines.benchmarks.online_features import Pace
+    from schemas.sources import SourceMapping
 
 _runs_option = click.option(
     "--runs", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each side; the median counts."
 )
+
+
+def _log_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which transactions to measure with; see `_transactions`."""
+    for option in (
+        click.option("--source", help="Name of the log's mapping, or the path of one (*.yaml)."),
+        click.option(
+            "--log", type=click.Path(path_type=Path), help="A transaction log; without one, rows are simulated."
+        ),
+        click.option("--rows", type=click.IntRange(min=1), help="Rows of the log to take, or to simulate (200,000)."),
+    ):
+        function = option(function)
+    return function
+
+
+def _transactions(rows: int | None, log: Path | None, source: str | None) -> tuple[pa.Table, SourceMapping]:
+    from pipelines.benchmarks import logs
+
+    if (log is None) != (source is None):
+        raise click.UsageError("--log and --source belong together: give both, or neither to simulate")
+    if log is None or source is None:
+        return logs.simulated(rows or 200_000)
+    console.say(f"reading {log}")
+    return logs.read(log, source, rows)
 
 
 @click.group(invoke_without_command=True)
@@ -37,26 +63,35 @@ def command(context: click.Context) -> console.Reply | None:
 
 
 @command.command()
-@click.option("--rows", type=click.IntRange(min=1), help="Rows of the log to take, or to simulate (200,000).")
-@click.option("--log", type=click.Path(path_type=Path), help="A transaction log; without one, rows are simulated.")
-@click.option("--source", help="Name of the log's mapping, or the path of one (*.yaml).")
+@_log_options
 @_runs_option
 @console.json_option
 def features(rows: int | None, log: Path | None, source: str | None, runs: int) -> console.Reply:
-    """Window features beside pandas, and the whole declaration alone."""
-    from pipelines.benchmarks import features, logs
+    """Window features in memory, beside pandas and Polars."""
+    from pipelines.benchmarks import features
     from pipelines.benchmarks.machine import this_machine
 
-    if (log is None) != (source is None):
-        raise click.UsageError("--log and --source belong together: give both, or neither to simulate")
     machine = this_machine()
-    if log is None or source is None:
-        transactions, mapping = logs.simulated(rows or 200_000)
-    else:
-        console.say(f"reading {log}")
-        transactions, mapping = logs.read(log, source, rows)
+    transactions, mapping = _transactions(rows, log, source)
     console.say(f"computing features of {transactions.num_rows:,} transactions, {runs + 1} times by each side")
     return _reply(features.benchmark(transactions, mapping, runs), machine)
+
+
+@command.command("features-build")
+@_log_options
+@click.option(
+    "--copies", type=click.IntRange(min=2), default=10, show_default=True, help="How many to build at once, after one."
+)
+@console.json_option
+def features_build(rows: int | None, log: Path | None, source: str | None, copies: int) -> console.Reply:
+    """All declared features, from file to file, of a log and copies."""
+    from pipelines.benchmarks import features_build
+    from pipelines.benchmarks.machine import this_machine
+
+    machine = this_machine()
+    transactions, mapping = _transactions(rows, log, source)
+    with tempfile.TemporaryDirectory(prefix="fraudops-bench.") as folder:
+        return _reply(features_build.benchmark(transactions, mapping, copies, Path(folder), console.say), machine)
 
 
 @command.command("training-input")
@@ -89,7 +124,7 @@ def training_input(rows: int, runs: int) -> console.Reply:
 @click.option("--redis", metavar="URL", help="A Redis server to measure with; without one, redis-server is started.")
 @console.json_option
 def online_features(keys: int, transactions: int, redis: str | None) -> console.Reply:
-    """The feature store, embedded and in Redis: reading and adding a transaction."""
+    """The feature store with many keys, embedded and in Redis."""
     from pipelines.benchmarks import online_features
     from pipelines.benchmarks.machine import this_machine
 

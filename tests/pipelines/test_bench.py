@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pytest
 
-from components.features import compute_features
 from pipelines.benchmarks import online_features
 from pipelines.benchmarks.comparison import Side, alone, check_agreement, take_turns
-from pipelines.benchmarks.features import TWELVE, as_frame, benchmark, in_whole_seconds, pandas_apply, pandas_rolling
+from pipelines.benchmarks.features import benchmark
 from pipelines.benchmarks.logs import read, simulated
 from pipelines.benchmarks.processes import process
 from pipelines.cli import main
@@ -48,16 +45,18 @@ def side(**columns: list[float]) -> Side:
 
 def test_without_a_name_the_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(bench(capsys)["benchmarks"]) == [
-        "features", "training-input", "online-features", "simulate", "gateway"
+        "features", "features-build", "training-input", "online-features", "simulate", "gateway"
     ]  # fmt: skip
     assert main(["bench"]) == 0
-    assert len(capsys.readouterr().err.strip().splitlines()) == 5
+    assert len(capsys.readouterr().err.strip().splitlines()) == 6
 
 
-def test_features_are_those_of_pandas_and_the_object_says_how_fast(capsys: pytest.CaptureFixture[str]) -> None:
+def test_features_are_those_of_the_peers_and_the_object_says_how_fast(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     fields = bench(capsys, "features", "--rows", 2_000, "--runs", 2)
     assert fields.keys() == KEYS | {"full_declaration", "declared_features", "keys", "compile_seconds"}
-    assert fields["peers"].keys() == {"pandas_rolling", "pandas_apply"}
+    assert fields["peers"].keys() == {"polars_rolling", "pandas_rolling", "pandas_apply"}
     assert fields["file_reading"] is False
     assert fields["machine"].keys() == {"cores", "memory_gib", "cpu", "load_average"}
     for figures in (fields, fields["full_declaration"]):
@@ -130,29 +129,6 @@ def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "features", "--rows", "2000", "--runs", "1"]) == 0
     shown = capsys.readouterr().err
     assert all(word in shown for word in ("pandas_apply", "times as fast", "full declaration", "goal", "load average"))
-
-
-def test_peers_see_neither_ties_nor_labels_before_their_time() -> None:
-    second, day = 1_000_000, 86_400 * 1_000_000
-    times = [0, 0, 0, second, day, day + second, 9 * day, 9 * day, 40 * day]
-    log = in_whole_seconds(
-        pa.table(
-            {
-                "transaction_id": [f"t{row}" for row in range(len(times))],
-                "event_time": pa.array(times, pa.timestamp("us", "UTC")),
-                "card_id": ["a", "a", "b", "a", "a", "b", "a", "a", "b"],
-                "merchant_id": ["m", "m", "m", "n", "m", "n", "m", "m", "n"],
-                "amount_base_minor": [100, 200, 300, 400, 500, 600, 700, 800, 900],
-                "is_fraud": pa.array([True, False, None, False, True, True, False, False, False]),
-            }
-        )
-    )
-    ours = compute_features(log, specify(log.column_names, TWELVE, row_inputs=())).to_pandas()[[f.name for f in TWELVE]]
-    assert ours["card_id_count_1d"].tolist() == [0, 0, 0, 2, 3, 0, 0, 0, 0]
-    assert ours["merchant_id_fraud_count_7d"].tolist() == [0, 0, 0, 0, 0, 0, 2, 2, 0]
-    for peer in (pandas_rolling, pandas_apply):
-        found = peer(as_frame(log))[ours.columns]
-        pd.testing.assert_frame_equal(found, ours, check_names=False, rtol=1e-12)
 
 
 def test_a_log_is_read_through_its_mapping_and_cut(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
