@@ -15,7 +15,7 @@ from schemas.transaction import SECOND_US
 from serving.features.folding import Event, Number, Values
 from serving.features.keys import AFTER, ENTITY_BYTES, STATE, entity, floor
 from serving.features.past import Past
-from serving.features.series import Series, Single, View
+from serving.features.series import OPEN, Series, Single, View
 from serving.features.sightings import Sightings, sighted
 from serving.features.table import KeyRange, Plan, Range, Row, one, together
 from serving.features.tiles import Asked
@@ -25,6 +25,8 @@ Value = float | str | list[float] | list[str]
 _HOUR_US = 3_600 * SECOND_US
 _LOOK_BACK_US, _LOOK_BACK_HOP_US = LOOK_BACK.length_s * SECOND_US, LOOK_BACK.hop_s * SECOND_US
 _EVENT_MARK, _LABEL_MARK, _SIGHTING_MARK = b"e", b"l", b"s"
+# What the keys of the rows end with that tell how new a key's state is; each key has one of them, or both.
+HEADS = tuple(STATE + mark + OPEN for mark in (_EVENT_MARK, _LABEL_MARK))
 
 # What a feature is computed from: numbers of a tile, by aggregate.
 _FROM_NUMBERS: dict[str, tuple[str, ...]] = {

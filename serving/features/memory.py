@@ -13,6 +13,8 @@ from serving.features.table import KeyRange, Range, Row
 class MemoryTable:
     """A sorted list of keys beside a dictionary."""
 
+    runs_out = False
+
     def __init__(self) -> None:
         self._keys: list[bytes] = []
         self._values: dict[bytes, bytes] = {}

@@ -25,6 +25,9 @@ _LOOK_BACK_US, _LOOK_BACK_HOP_US = LOOK_BACK.length_s * SECOND_US, LOOK_BACK.hop
 # So many single events come between two looks for those that nobody asks for any more.
 _PRUNED_EVERY = 16
 
+# What marks the row of the open tiles, before those of the closed ones.
+OPEN = b"\0"
+
 # An event as it is kept: its time, its id, and the columns that are asked for after it came.
 Kept = list[Any]
 
@@ -218,7 +221,7 @@ class Series:
         return newest_us - self._lateness_us
 
     def _state(self, rows: Mapping[bytes, bytes]) -> State | None:
-        written = rows.get(self._mark + b"\0")
+        written = rows.get(self._mark + OPEN)
         if written is None:
             return None
         newest_us, added, newest, open_tiles = decode(written)
@@ -229,7 +232,7 @@ class Series:
         return State(newest_us, added, newest, open_tiles, closed)
 
     def _open_row(self, prefix: bytes, state: State) -> Row:
-        key = prefix + STATE + self._mark + b"\0"
+        key = prefix + STATE + self._mark + OPEN
         return key, encode([state.newest_us, state.added, state.newest, state.open_tiles])
 
     def _closed_key(self, prefix: bytes, level: int) -> bytes:
@@ -257,3 +260,9 @@ class Series:
             return []
         end = first + time_key(floor(oldest_us, self._finest_us))
         return [(first, min([end, *(key for key, _ in kept)]))]
+
+
+def newest_us(written: bytes) -> int:
+    """The time of the newest event, as the row of the open tiles tells it."""
+    newest: int = decode(written)[0]
+    return newest

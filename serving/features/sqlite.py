@@ -26,6 +26,8 @@ class SqliteTable:
         ArtifactError: the path cannot be opened as such a file.
     """
 
+    runs_out = False
+
     def __init__(self, path: Path) -> None:
         self._path = path
         # One connection for all threads of the process, which take turns.

@@ -2,10 +2,11 @@
 
 The state of a key is bounded, whatever its traffic: the tiles of its windows (`tiles`), what came singly within the
 allowed lateness and a few events before (`series`), and one row for each value of the look-back that `first_seen` asks
-about.  With the declaration that ships and ten minutes of lateness there are, of numbers and of sets, at most 72 tiles
-of a minute, 171 of an hour and 33 of a day.  What has run out is deleted when the key's next event opens a hop.  Beside
-the keys' state, the store keeps the answers of the allowed lateness, so that a transaction that comes twice gets the
-same answer twice.
+about.  With the declaration that ships and ten minutes of lateness there are at most 72 tiles of a minute, 171 of an
+hour and 33 of a day.  What has run out is deleted when the key's next event opens a hop.  A key that nobody will ask
+about any more is forgotten as a whole: by a table in which rows run out, else by any transaction that comes upon it.
+Beside the keys' state, the store keeps the answers of the allowed lateness, so that a transaction that comes twice gets
+the same answer twice.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from schemas.errors import ArtifactError, ConfigurationError
 from schemas.features import KEYS, LOOK_BACK, FeatureSpec, RowInput
 from schemas.transaction import SECOND_US, second_of_day, second_of_week
 from serving.features.encoding import decode, encode
-from serving.features.entity import Entity, Value
+from serving.features.entity import HEADS, Entity, Value
 from serving.features.folding import Event
-from serving.features.keys import AFTER, ANSWER, EXPIRY, HEADER, time_key
+from serving.features.keys import AFTER, ANSWER, ENTITY, ENTITY_BYTES, EXPIRY, HEADER, entity, time_key
 from serving.features.memory import MemoryTable
 from serving.features.past import Columns, events_before, labels_of
+from serving.features.series import newest_us
 from serving.features.sqlite import SqliteTable
 from serving.features.table import KeyRange, Plan, Range, Table, drive, one, together, transact
 
@@ -39,6 +41,7 @@ LATENESS_S = 600
 _FORMAT = 2
 # Of the answers that have run out, each transaction deletes some: more than it adds, and never a whole night's at once.
 _EXPIRED_AT_ONCE = 8
+_BEHIND_ENTITIES = bytes([ENTITY[0] + 1])
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -221,9 +224,10 @@ class TableFeatureStore:
         }
         answer_key = ANSWER + transaction_id.encode()
         keyed = [(kind, prefix) for kind in self._entities if (prefix := kind.prefix(now)) is not None]
-        (answer, forgotten), *sights = yield from together(
-            [self._answer(answer_key, time_us), *(kind.look(prefix, now, time_us) for kind, prefix in keyed)]
-        )
+        sweep = [] if self._table.runs_out else [self._silent(transaction_id, time_us)]
+        looks = [kind.look(prefix, now, time_us) for kind, prefix in keyed]
+        (answer, forgotten), *seen_first = yield from together([self._answer(answer_key, time_us), *looks, *sweep])
+        sights = seen_first[: len(looks)]
         if answer is not None:
             return self._unpack(answer)
         added = yield from together(
@@ -238,6 +242,7 @@ class TableFeatureStore:
         for written, outdated in added:
             rows += written
             forgotten += outdated
+        forgotten += chain.from_iterable(seen_first[len(looks) :])
         self._table.write(rows, forgotten)
         return features
 
@@ -268,6 +273,21 @@ class TableFeatureStore:
             outdated = ANSWER + key[len(EXPIRY) + 8 :]
             ranges += [(key, key + b"\0"), (outdated, outdated + b"\0")]
         return answer[0][1] if answer else None, ranges
+
+    def _silent(self, transaction_id: str, time_us: int) -> Plan[list[KeyRange]]:
+        """The rows of some key, where nobody will ask about it any more.
+
+        Keys are digests, and so is the place at which each transaction looks for the next one: it comes upon all.
+        """
+        [rows] = yield [Range(entity("any", [transaction_id]), _BEHIND_ENTITIES, 1)]
+        oldest_us = time_us - self.reach_us
+        if not rows or newest_us(rows[0][1]) >= oldest_us:
+            return []
+        found = rows[0][0][:ENTITY_BYTES]
+        heads = yield [one(found + head) for head in HEADS]
+        if any(newest_us(row[1]) >= oldest_us for [row] in filter(None, heads)):
+            return []
+        return [(found, found + AFTER)]
 
     def _unpack(self, answer: bytes) -> Features:
         numbers = struct.unpack_from(f"<{self._spec.numeric_width}d", answer)

@@ -48,7 +48,12 @@ class Table(Protocol):
     """Rows of (key, value) in order of their keys' bytes.
 
     Everything but `close` is called inside `transaction()`.
+
+    Attributes:
+        runs_out: whether rows that nobody writes for long vanish by themselves.
     """
+
+    runs_out: bool
 
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing: what is written inside is seen by nobody before the end, and not at all after an error.

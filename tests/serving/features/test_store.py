@@ -211,6 +211,27 @@ def test_a_key_forgets_what_has_left_its_windows() -> None:
     assert sizes[1] >= sizes[2] == sizes[3]
 
 
+def test_a_key_that_comes_no_more_is_forgotten_by_others() -> None:
+    memory = MemoryTable()
+    scalars = tuple(f for f in FEATURES if f.key in ("card", "merchant") and not f.is_vector)
+    store = TableFeatureStore(memory, specify(COLUMN, scalars))
+    labelled = payment(0, 0, card_id="labelled late")
+    store.observe(labelled)
+    for number in range(1, 60):
+        store.observe(payment(number, number, card_id=f"gone {number}", merchant_id=f"m{number}"))
+    store.label(labelled, True, 31 * DAY_US)
+    later = 32 * DAY_US + 2 * 3_600 * SECOND_US
+    for number in range(1_500):
+        store.observe(payment(1_000 + number, later + number * SECOND_US, card_id="still there"))
+    with memory.transaction():
+        entities = {key[:ENTITY_BYTES] for key, _ in memory.read([Range(ENTITY, ENTITY + AFTER)])[0]}
+    # The card and the merchant that come, the card whose label is still asked for, and a few that were not come upon.
+    assert 3 <= len(entities) < 10
+    probe = payment(5_000, later + DAY_US, card_id="labelled late")
+    names = [i.name for i in store.spec.numeric]
+    assert store.observe(probe).numbers[names.index("card_id_fraud_count_30d")] == 1
+
+
 def test_answers_are_forgotten_when_they_have_run_out(new_table: Callable[[], Table]) -> None:
     table = new_table()
     store = TableFeatureStore(table, specify(COLUMN, (), ()), lateness_s=60)
@@ -240,7 +261,7 @@ def test_transactions_observed_together_see_each_other_wherever_the_state_is(
     new_store: NewStore, transactions: pa.Table, size: int
 ) -> None:
     arriving = events(in_order(transactions))
-    arriving += arriving[:3]
+    arriving += arriving[-3:]
     alone = TableFeatureStore.in_memory(EVERYTHING)
     with closing(new_store(EVERYTHING)) as together:
         batches = [arriving[begin : begin + size] for begin in range(0, len(arriving), size)]
