@@ -53,13 +53,16 @@ class Timing:
 
 @dataclass(frozen=True)
 class Contest:
-    """Our side and its peers by name (none where nothing comparable exists), timed over the same rows."""
+    """Our side and its peers by name (none where nothing comparable exists), timed over the same rows.
+
+    The first of the peers is the one that the benchmark is about.
+    """
 
     ours: Timing
     peers: Mapping[str, Timing]
 
     @property
-    def ratio(self) -> dict[str, float]:
+    def ratios(self) -> dict[str, float]:
         """How many times as fast as each peer our side is."""
         return {name: peer.seconds / self.ours.seconds for name, peer in self.peers.items()}
 
@@ -67,7 +70,8 @@ class Contest:
         return {
             "ours": self.ours.fields(),
             "peers": {name: peer.fields() for name, peer in self.peers.items()},
-            "ratio": self.ratio,
+            "ratio": next(iter(self.ratios.values()), None),
+            "ratios": self.ratios,
         }
 
 

@@ -222,7 +222,7 @@ def _table(result: Result, machine: Machine) -> RenderableType:
     for what, contest in {result.benchmark: result.contest, **result.further}.items():
         rows = contest.ours.rows
         for name, timing in {"ours": contest.ours, **contest.peers}.items():
-            ratio = contest.ratio.get(name)
+            ratio = contest.ratios.get(name)
             beside = "" if ratio is None else f"{ratio:.{1 if ratio >= 1 else 3}f} times as fast"
             first = what.replace("_", " ") if name == "ours" else ""
             table.add_row(first, name, f"{timing.seconds:.3f}", f"{rows / timing.seconds:,.0f}", beside)
