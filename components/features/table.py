@@ -23,6 +23,8 @@ from schemas.features import FeatureSpec
 IN_MEMORY = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
 # Pieces are as many as batches times partitions, and each has its price, so batches should not be small.
 BATCH_ROWS = 262_144
+# What is shuffled by value must fit a runner's buffers: Flink refuses a record that is larger than those it sorts in.
+VALUE_ROWS = 4_096
 # The first columns of every part, and what rows are in order of.
 _ORDER = ["transaction_id", "event_time"]
 
@@ -69,7 +71,7 @@ def build_feature_table(
                 pipeline
                 | "Row groups" >> beam.Create(row_groups)
                 | "Spread" >> beam.Reshuffle()
-                | "Read" >> beam.FlatMap(read_batches, columns)
+                | "Read" >> beam.FlatMap(read_batches, columns, BATCH_ROWS if spill_to else VALUE_ROWS)
                 | "Compute features" >> compute
                 | "Write parts" >> beam.Map(write_part, str(parts))
             )
@@ -118,10 +120,10 @@ def check_order(transactions: Path) -> None:
         raise LogError(f"{transactions} has no transactions, so there is nothing to compute; give a log that has some")
 
 
-def read_batches(row_group: tuple[str, int], columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """A row group in batches of up to `BATCH_ROWS` rows that own their buffers and so travel without others' rows."""
+def read_batches(row_group: tuple[str, int], columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """A row group in batches of up to so many rows that own their buffers and so travel without others' rows."""
     path, number = row_group
-    for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, row_groups=[number], columns=columns):
+    for batch in pq.ParquetFile(path).iter_batches(rows, row_groups=[number], columns=columns):
         yield batch.take(pa.array(np.arange(batch.num_rows)))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.features.timeline import ARRIVAL, REPORTS, Cause, Timeline, causes, reach_s, timeline
+from components.features.timeline import ARRIVAL, REPORTS, RUNS, Cause, Timeline, causes, reach_s, timeline
 from schemas.features import DAY, Feature, FeatureSpec
 from tests.components.features.logs import DAY_US, SECOND_US, log
 
@@ -40,7 +40,9 @@ def _at(seconds: int) -> int:
 
 def told(*rows: dict[str, Any], history: pa.Table | None = None, reports: pa.Table | None = None) -> Timeline:
     logs = [] if history is None else [history]
-    return timeline(logs, decided(*rows), REPORTS.empty_table() if reports is None else reports, SPEC, 0)
+    return timeline(
+        logs, decided(*rows), REPORTS.empty_table() if reports is None else reports, SPEC, 0, RUNS.empty_table()
+    )
 
 
 def why(timeline_: Timeline, stream: tuple[str, bool] = EVENTS) -> dict[str, Cause]:
@@ -111,7 +113,9 @@ def test_the_latest_label_stands_and_what_lies_behind_a_corrected_one_is_apart()
 def test_history_came_before_everything_and_counts_once() -> None:
     history = log([{"event_time": _at(-30)}, {"event_time": _at(0)}])
     history = history.set_column(0, "transaction_id", pa.array(["h", "t0"]))
-    timeline_ = timeline([history, history], decided({"at": 0}, {"at": 10}), REPORTS.empty_table(), SPEC, 0)
+    timeline_ = timeline(
+        [history, history], decided({"at": 0}, {"at": 10}), REPORTS.empty_table(), SPEC, 0, RUNS.empty_table()
+    )
     assert timeline_.events["transaction_id"].to_pylist() == ["h", "t0", "t1"]
     assert timeline_.events["came_us"].to_pylist() == [0, _at(0), _at(10)]
     assert why(timeline_) == {}
@@ -135,5 +139,5 @@ def test_history_that_is_too_old_is_left_out_unless_its_label_is_not() -> None:
     rows = [{"event_time": _at(-90)}, {"event_time": _at(-90), "is_fraud": True, "label_time": _at(-40)}]
     history = log([*rows, {"event_time": _at(-30)}])
     history = history.set_column(0, "transaction_id", pa.array(["a", "b", "c"]))
-    found = timeline([history], decided({"at": 0}), REPORTS.empty_table(), SPEC, _at(-40))
+    found = timeline([history], decided({"at": 0}), REPORTS.empty_table(), SPEC, _at(-40), RUNS.empty_table())
     assert found.events["transaction_id"].to_pylist() == ["b", "c", "t0"]
