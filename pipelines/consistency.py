@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from components.features import compute_features
 from components.features.consistency import Consistency, consistency
 from components.features.engine import needed_columns
-from components.features.timeline import ARRIVAL, REPORTS, causes, reach_s, timeline
+from components.features.timeline import ARRIVAL, REPORTS, RUNS, causes, reach_s, timeline
 from components.ingest.canonical import ARROW_TYPES
 from pipelines import console
 from schemas.errors import ArtifactError, ConfigurationError
@@ -25,6 +25,7 @@ from schemas.transaction import COLUMNS, LABEL, SECOND_US
 from serving.decisions.log import DecisionLog
 from serving.decisions.reading import LabelReport, Observation, Span
 from serving.features import LATENESS_S, Features
+from serving.features.labelled import Labelled
 
 _LABEL_COLUMNS = (LABEL, "label_time")
 _IN_SPAN = pa.field("in_span", pa.bool_())
@@ -38,8 +39,8 @@ class Findings:
         decisions: how many there are in the span.
         unanswered: those of them without features, because the store did not answer in time; nothing to compare.
         history: transactions that count and were loaded, not decided.
-        labels: reports that count.
-        labels_ahead: labels of the history that became known after its end, which a load leaves out.
+        labels: reports that count, and labels of the history that came after the load.
+        labels_ahead: labels of the history that have not come to the store.
         features: how each compares, by name.
     """
 
@@ -60,7 +61,12 @@ class Findings:
 
 
 def compare_decisions(
-    decisions: Path, history: Sequence[pa.Table], spec: FeatureSpec, since_us: int, until_us: int
+    decisions: Path,
+    history: Sequence[pa.Table],
+    spec: FeatureSpec,
+    since_us: int,
+    until_us: int,
+    labelled: Sequence[Labelled] = (),
 ) -> Findings:
     """Compares the features of the decisions of a span.
 
@@ -70,6 +76,7 @@ def compare_decisions(
         spec: what the store computes.
         since_us: decided from then on, UTC microseconds since the Unix epoch.
         until_us: decided before.
+        labelled: which runs brought labels of the history to the store, the load first; none where only a load did.
 
     Raises:
         ArtifactError: there is no such log, or its features are of another declaration.
@@ -86,7 +93,7 @@ def compare_decisions(
         return Findings(0, 0, 0, 0, 0, {})
     of_span = decided.filter(decided[_IN_SPAN.name])
     oldest_us = pc.min(of_span["event_time"]).cast(pa.int64()).as_py()
-    told = timeline(history, decided, reports, spec, oldest_us - span.reach_us)
+    told = timeline(history, decided, reports, spec, oldest_us - span.reach_us, _runs(labelled))
     console.say(f"computing {len(spec.features)} features of {told.events.num_rows:,} transactions")
     why = causes(told, spec, LATENESS_S * SECOND_US)
     rows = pc.index_in(logged["transaction_id"], value_set=told.events["transaction_id"]).combine_chunks()
@@ -182,6 +189,11 @@ def _features_table(answers: Sequence[tuple[str, Features]], spec: FeatureSpec) 
             columns[declared.name] = pa.FixedSizeListArray.from_arrays(flat, declared.width) if is_vector else flat
             at += declared.width
     return pa.table(columns)
+
+
+def _runs(labelled: Sequence[Labelled]) -> pa.Table:
+    rows = [(*run.last, run.began_us, run.ended_us) for run in labelled]
+    return pa.table([pa.array(c) for c in zip(*rows, strict=True)], schema=RUNS) if rows else RUNS.empty_table()
 
 
 def _read_reports(pages: Iterable[list[LabelReport]]) -> pa.Table:

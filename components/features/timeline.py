@@ -29,8 +29,19 @@ REPORTS = pa.schema(
         ("applied", pa.bool_()),
     ]
 )
+RUNS = pa.schema(
+    [
+        ("label_time", pa.timestamp("us", "UTC")),
+        ("transaction_id", pa.string()),
+        ("began_us", pa.int64()),
+        ("ended_us", pa.int64()),
+    ]
+)
 
 _LABELS = ("is_fraud", "label_time")
+# A label, before which time the store did not know of it, and from which on it did.
+_TOLD = pa.schema([*(field for field in REPORTS if field.name in ("transaction_id", *_LABELS))])
+_TOLD = _TOLD.append(pa.field("came_us", pa.int64())).append(pa.field("told_us", pa.int64()))
 _NEVER_US = 2**62
 # A gateway writes a report down and tells the store of it right after; in between, transactions may pass.
 _SETTLING_US = SECOND_US
@@ -60,8 +71,10 @@ class Timeline:
     Attributes:
         events: each transaction once, in order of (event_time, transaction_id): the columns that the features need,
             with the label that stands, and those of `ARRIVAL`; what was loaded came at 0.
-        reports: of labels, as `REPORTS`, with the row of their transaction in `events` as `row`.
-        labels_ahead: labels of the history that became known after its end; a load leaves them out, and so does this.
+        reports: labels that came, in order of their label times: `transaction_id`, `is_fraud`, `label_time`, `came_us`
+            before which the store did not know of it, `told_us` from which on it did, and as `row` the row of their
+            transaction in `events`.  What a load brought of transactions that were not decided is in `events` alone.
+        labels_ahead: labels of the history that have not come; they are left out.
     """
 
     events: pa.Table
@@ -70,7 +83,12 @@ class Timeline:
 
 
 def timeline(
-    history: Sequence[pa.Table], decided: pa.Table, reports: pa.Table, spec: FeatureSpec, from_us: int
+    history: Sequence[pa.Table],
+    decided: pa.Table,
+    reports: pa.Table,
+    spec: FeatureSpec,
+    from_us: int,
+    runs: pa.Table,
 ) -> Timeline:
     """What a store was told of that was loaded from a history and then asked about transactions.
 
@@ -84,13 +102,13 @@ def timeline(
         reports: with the columns of `REPORTS`; those on transactions that are nowhere are left out.
         spec: what the store computes.
         from_us: what of the history lies before this time, with its label, is left out.
+        runs: which runs brought labels of the history, as `RUNS`, the load first: in the order of (label_time,
+            transaction_id), up to which label, and when it began and ended.  None where there was only a load, which
+            brings what is known by the history's last transaction.
     """
     needed = needed_columns(spec)
-    loaded, ahead = _loaded(history, needed, from_us)
-    if loaded is not None:
-        known = pc.is_in(loaded["transaction_id"], value_set=decided["transaction_id"])
-        reports = pa.concat_tables([_reports_of(loaded.filter(known)), reports.select(REPORTS.names)])
-        loaded = loaded.filter(pc.invert(known))
+    loaded, brought, ahead = _loaded(history, decided["transaction_id"], needed, from_us, runs)
+    reports = pa.concat_tables([brought, _told(reports)])
     columns = [name for name in decided.column_names if name in needed and name not in _LABELS]
     parts = [decided.select([*columns, *ARRIVAL.names]), *([] if loaded is None else [loaded])]
     events = pa.concat_tables(parts, promote_options="default").combine_chunks()
@@ -102,40 +120,76 @@ def timeline(
     return Timeline(events, reports, ahead)
 
 
-def _loaded(history: Sequence[pa.Table], needed: frozenset[str], from_us: int) -> tuple[pa.Table | None, int]:
-    """The history's transactions once each, with the labels that were known at its end; how many others there are."""
+def _loaded(
+    history: Sequence[pa.Table], decided: pa.ChunkedArray, needed: frozenset[str], from_us: int, runs: pa.Table
+) -> tuple[pa.Table | None, pa.Table, int]:
+    """The history's transactions that were not decided, once each, with the labels that came.
+
+    Returns:
+        beside them, those labels that a run brought and those of decided transactions that the load did, as `_TOLD`,
+        and how many did not come.
+    """
     tables = [table.select([name for name in table.column_names if name in needed]) for table in history]
     tables = [table for table in tables if table.num_rows]
     if not tables:
-        return None, 0
+        return None, _TOLD.empty_table(), 0
     log = pa.concat_tables(tables, promote_options="default").combine_chunks()
     log = log.filter(pa.array(~log["transaction_id"].to_pandas().duplicated().to_numpy()))
     begin = pa.scalar(from_us).cast(pa.timestamp("us", "UTC"))
     matters = pc.greater_equal(log["event_time"], begin)
-    ahead = 0
-    if "label_time" in log.column_names:
-        is_ahead = pc.fill_null(pc.greater(log["label_time"], pc.max(log["event_time"])), False)
-        ahead = pc.sum(is_ahead).as_py() or 0
+    was_decided = pc.is_in(log["transaction_id"], value_set=decided).combine_chunks()
+    brought, ahead = _TOLD.empty_table(), 0
+    if set(_LABELS) <= set(log.column_names):
+        if not runs.num_rows:
+            behind_us = pc.max(log["event_time"].cast(pa.int64())).as_py() + 1
+            runs = pa.table([[behind_us], [""], [0], [0]], names=RUNS.names).cast(RUNS)
+        run = _run_of(log, runs)
+        did_not_come = run == runs.num_rows
+        ahead = int(did_not_come.sum())
+        # A run leaves out what was decided; its outcome is heard of.
+        gone = pa.array(did_not_come | ((run > 0) & was_decided.to_numpy(zero_copy_only=False)))
         for name in _LABELS:
-            known = pc.if_else(is_ahead, pa.scalar(None, log.schema.field(name).type), log[name])
+            known = pc.if_else(gone, pa.scalar(None, log.schema.field(name).type), log[name])
             log = log.set_column(log.column_names.index(name), name, known)
         matters = pc.or_kleene(matters, pc.greater_equal(log["label_time"], begin))
-    log = log.filter(matters)
+        brought = _brought(log, run, was_decided, runs)
+    log = log.filter(pc.and_(matters, pc.invert(was_decided)))
     at_once = np.zeros(log.num_rows, np.int64)
     arrival = {"came_us": at_once, "decided_us": at_once, "answered": np.ones(log.num_rows, bool)}
     for field in ARRIVAL:
         log = log.append_column(field, pa.array(arrival[field.name], field.type))
-    return log, ahead
+    return log, brought, ahead
 
 
-def _reports_of(log: pa.Table) -> pa.Table:
-    """The labels of loaded transactions as reports."""
-    if not set(_LABELS) <= set(log.column_names):
-        return REPORTS.empty_table()
-    log = log.filter(pc.and_(pc.is_valid(log["is_fraud"]), pc.is_valid(log["label_time"])))
-    labels = log.select(["transaction_id", *_LABELS])
-    labels = labels.append_column("reported_us", pa.array(np.zeros(log.num_rows, np.int64)))
-    return labels.append_column("applied", pa.array(np.ones(log.num_rows, bool))).cast(REPORTS)
+def _run_of(log: pa.Table, runs: pa.Table) -> Ints:
+    """The number of the run that brought each label, -1 without a label, and as many as runs where none did."""
+    time_us = log["label_time"].cast(pa.int64()).fill_null(0).to_numpy()
+    has = pc.and_(pc.is_valid(log["is_fraud"]), pc.is_valid(log["label_time"])).to_numpy()
+    ends_us = _micros(runs["label_time"])
+    run = np.searchsorted(ends_us, time_us)
+    # Of labels of one time, those up to an id came; several runs may have ended amid them.
+    for number, last in enumerate(runs["transaction_id"].to_pylist()):
+        behind = np.flatnonzero((run == number) & (time_us == ends_us[number]))
+        ids = log["transaction_id"].take(pa.array(behind))
+        run[behind[pc.greater(ids, last).to_numpy()]] += 1
+    return np.where(has, run, -1)
+
+
+def _brought(log: pa.Table, run: Ints, was_decided: pa.BooleanArray, runs: pa.Table) -> pa.Table:
+    """The labels that runs brought, and those of decided transactions that the load did."""
+    known = pc.is_valid(log["is_fraud"]).to_numpy()
+    rows = np.flatnonzero(known & (run >= 0) & ((run > 0) | was_decided.to_numpy(zero_copy_only=False)))
+    labels = log.select(["transaction_id", *_LABELS]).take(pa.array(rows))
+    of_run = runs.take(pa.array(run[rows]))
+    labels = labels.append_column("came_us", of_run["began_us"])
+    return labels.append_column("told_us", pc.add(of_run["ended_us"], _SETTLING_US)).cast(_TOLD)
+
+
+def _told(reports: pa.Table) -> pa.Table:
+    """Reports of outcomes, as `_TOLD`."""
+    told_us = pc.if_else(reports["applied"], pc.add(reports["reported_us"], _SETTLING_US), _NEVER_US)
+    labels = reports.select(["transaction_id", *_LABELS]).append_column("came_us", reports["reported_us"])
+    return labels.append_column("told_us", told_us).cast(_TOLD)
 
 
 def _with_standing_labels(events: pa.Table, reports: pa.Table) -> pa.Table:
@@ -207,12 +261,12 @@ def causes(told: Timeline, spec: FeatureSpec, lateness_us: int) -> dict[tuple[st
         )
     }
     if reports.num_rows:
-        rows, reported_us = reports["row"].to_numpy(), reports["reported_us"].to_numpy()
+        rows = reports["row"].to_numpy()
         points[True] = _Points(
             rows,
             _micros(reports["label_time"]),
-            reported_us,
-            np.where(reports["applied"].to_numpy(), reported_us + _SETTLING_US, _NEVER_US),
+            reports["came_us"].to_numpy(),
+            reports["told_us"].to_numpy(),
             np.bincount(rows, minlength=events.num_rows)[rows] > 1,
             Cause.CORRECTED,
         )

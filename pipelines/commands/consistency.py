@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines import console
+from pipelines.options import microseconds, password_option, store_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     "logs",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="What the store was loaded from, a file or a folder; several times, or never where it began empty.",
+    help="What the store was loaded from, a file or a folder, with the labels that it was given since; several times, "
+    "or never where it began empty.",
 )
+@store_option
+@password_option
 @click.option(
     "--since", metavar="TIME", help="Decisions from then on, as ISO 8601, UTC without a zone.  [default: all]"
 )
@@ -44,6 +48,8 @@ if TYPE_CHECKING:
 def consistency(
     source: str,
     logs: tuple[Path, ...],
+    store: str,
+    password_file: Path | None,
     since: str | None,
     until: str | None,
     alarm: float,
@@ -52,14 +58,16 @@ def consistency(
 ) -> console.Reply:
     """Compare the features that decisions were made on with a batch recomputation; exit 1 above the alarm."""
     from pipelines.consistency import compare_decisions, write_metrics
+    from pipelines.labelling import runs_of
     from pipelines.replay import read_log
     from pipelines.workspace import Workspace
     from schemas import sources
     from schemas.features import specify
+    from serving.features import address_of
 
     began, now_s = time.monotonic(), time.time()
-    since_us = 0 if since is None else _microseconds(since, "--since")
-    until_us = int(now_s * 1e6) if until is None else _microseconds(until, "--until")
+    since_us = 0 if since is None else microseconds(since, "--since")
+    until_us = int(now_s * 1e6) if until is None else microseconds(until, "--until")
     mapping = sources.load(source)
     history = []
     for log in logs:
@@ -68,7 +76,11 @@ def consistency(
             return console.Reply({"decisions": 0, "reason": read.refused}, human=read.refused, passed=False)
         history.append(read.transactions)
     spec = specify(mapping.provided)
-    found = compare_decisions(Workspace.at(workspace).decisions, history, spec, since_us, until_us)
+    place = Workspace.at(workspace)
+    address = address_of(store, place.feature_store(mapping.source), mapping.source, password_file)
+    # Without history there is nothing that a run could have labelled.
+    runs = runs_of(address, spec) if history else []
+    found = compare_decisions(place.decisions, history, spec, since_us, until_us, runs)
     if metrics_file is not None:
         write_metrics(found, mapping.source, now_s, metrics_file)
     above = found.above(alarm)
@@ -99,18 +111,6 @@ def consistency(
         "seconds": time.monotonic() - began,
     }
     return console.Reply(fields, human=_rendered(found, alarm), passed=bool(found.compared) and not above)
-
-
-def _microseconds(text: str, option: str) -> int:
-    from datetime import UTC, datetime
-
-    from schemas.errors import ConfigurationError
-
-    try:
-        time_ = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(f"{option} {text!r} is not ISO 8601; write such as 2026-03-01T12:00:00Z") from None
-    return int((time_ if time_.tzinfo else time_.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
 def _rendered(found: "Findings", alarm: float) -> "RenderableType":

@@ -1,4 +1,4 @@
-"""`fraudops features`: computes the features of a log, in batch or as online; compares two results; warms a store."""
+"""`fraudops features`: features in batch or as online, two results compared, a store warmed and given labels."""
 
 import resource
 import tempfile
@@ -11,6 +11,7 @@ import click
 
 from pipelines import console
 from pipelines.commands.consistency import consistency
+from pipelines.options import microseconds, password_option, store_option
 from schemas.transaction import SECOND_US
 
 if TYPE_CHECKING:
@@ -19,24 +20,9 @@ if TYPE_CHECKING:
     from components.features.compare import Comparison
 
 
-_store_option = click.option(
-    "--store",
-    metavar="embedded|redis://...",
-    default="embedded",
-    show_default=True,
-    help="The store's kind, and where its server is.",
-)
-_password_option = click.option(
-    "--feature-store-password-file",
-    "password_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Holds the password of the store's server.",
-)
-
-
 @click.group()
 def command() -> None:
-    """Compute the declared features of a log, compare two results, or warm a feature store."""
+    """Compute the declared features of a log, compare two results, or warm a feature store and keep its labels up."""
 
 
 command.add_command(consistency)
@@ -121,8 +107,8 @@ def _utc(micros: int) -> str:
 @command.command()
 @click.option("--source", required=True, help="Name of the log's mapping, or the path of one (*.yaml).")
 @click.option("--log", type=click.Path(path_type=Path), required=True, help="The transaction log, a file or a folder.")
-@_store_option
-@_password_option
+@store_option
+@password_option
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The Parquet file to write."
 )
@@ -166,8 +152,8 @@ def replay(
 @command.command()
 @click.option("--source", required=True, help="Name of the log's mapping, or the path of one (*.yaml).")
 @click.option("--log", type=click.Path(path_type=Path), required=True, help="The transaction log, a file or a folder.")
-@_store_option
-@_password_option
+@store_option
+@password_option
 @console.workspace_option
 @console.json_option
 def load(source: str, log: Path, store: str, password_file: Path | None, workspace: Path) -> console.Reply:
@@ -186,6 +172,53 @@ def load(source: str, log: Path, store: str, password_file: Path | None, workspa
     if isinstance(address, EmbeddedStore):
         fields["bytes"] = address.path.stat().st_size
     return console.Reply(fields, human=f"{rows:,} transactions in {address}")
+
+
+@command.command()
+@click.option("--source", required=True, help="Name of the log's mapping, or the path of one (*.yaml).")
+@click.option(
+    "--log",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A transaction log with the labels, a file or a folder; it has all that became known before its last one.",
+)
+@store_option
+@password_option
+@click.option(
+    "--until",
+    metavar="TIME",
+    help="Only labels known by then, as ISO 8601, UTC without a zone; the time of the transactions that come next.  "
+    "[default: now]",
+)
+@console.workspace_option
+@console.json_option
+def label(
+    source: str, log: Path, store: str, password_file: Path | None, until: str | None, workspace: Path
+) -> console.Reply:
+    """Give the source's feature store the labels that became known since its load, or since the last time."""
+    from dataclasses import asdict
+
+    from pipelines.labelling import label_store
+    from pipelines.replay import read_log
+    from pipelines.workspace import Workspace
+    from serving.features import address_of
+
+    began = time.monotonic()
+    until_us = None if until is None else microseconds(until, "--until")
+    read = read_log(source, log, workspace)
+    if read.refused:
+        return console.Reply({"added": 0, "reason": read.refused}, human=read.refused, passed=False)
+    place = Workspace.at(workspace)
+    address = address_of(store, place.feature_store(read.source), read.source, password_file)
+    found = label_store(
+        read.transactions, address, read.spec, place.decisions, until_us, lambda: time.time_ns() // 1_000, time.sleep
+    )
+    fields = {**asdict(found), "store": str(address), "seconds": time.monotonic() - began}
+    human = (
+        f"{found.added:,} labels more in {address}; left out: {found.decided:,} of decided transactions, "
+        f"{found.outdated:,} that no window reaches back to, {found.ahead:,} that become known later"
+    )
+    return console.Reply(fields, human=human)
 
 
 @command.command()

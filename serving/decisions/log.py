@@ -7,6 +7,7 @@ is no retention yet.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -147,6 +148,12 @@ class DecisionLog:
                 "SELECT decision, transaction_json, features FROM decisions WHERE transaction_id = ?", (transaction_id,)
             ).fetchone()
         return None if found is None else kept(*found)
+
+    def decided(self, transaction_ids: Sequence[str]) -> set[str]:
+        """Which of these transactions were decided."""
+        query = "SELECT transaction_id FROM decisions WHERE transaction_id IN (SELECT value FROM json_each(?))"
+        with self._read() as db:
+            return {found for (found,) in db.execute(query, (json.dumps(list(transaction_ids)),))}
 
     def report(
         self, transaction_id: str, is_fraud: bool, label_time_us: int, reported_by: str | None, now_us: int

@@ -9,8 +9,9 @@ _BIAS = 1 << 63
 _TIME_BYTES = 8
 AFTER = b"\xff"
 
-# What keys of rows begin with: the header, an entity's, an answer's, and when an answer runs out.
-HEADER, ENTITY, ANSWER, EXPIRY = b"h", b"e", b"a", b"x"
+# What keys of rows begin with: the header, an entity's, an answer's, when an answer runs out, and up to where labels of
+# logs have come.
+HEADER, ENTITY, ANSWER, EXPIRY, LABELLED = b"h", b"e", b"a", b"x", b"l"
 _DIGEST_BYTES = 16
 ENTITY_BYTES = len(ENTITY) + _DIGEST_BYTES
 # What follows in the keys of the rows that hold what most transactions see of an entity.

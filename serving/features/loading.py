@@ -11,7 +11,8 @@ def load(store: TableFeatureStore, log: Columns) -> None:
     """Makes of a store without state what it would be after `replay` of a log, as far as that still matters.
 
     What is within the allowed lateness of the log's end is fed through the store one by one, so that a transaction of
-    that time that comes again gets its answer again; what came before goes in all at once.
+    that time that comes again gets its answer again; what came before goes in all at once.  The store notes up to when
+    it has labels, for those that become known later.
 
     Args:
         store: without state.
@@ -39,3 +40,4 @@ def load(store: TableFeatureStore, log: Columns) -> None:
                 store.label(arrival.transaction, arrival.transaction["is_fraud"], arrival.time_us)
             else:
                 store.observe(arrival.transaction)
+    store.note_load(times[-1])

@@ -44,6 +44,10 @@ class EmbeddedStore:
         """The store for a specification; raises as `TableFeatureStore.embedded` does."""
         return TableFeatureStore.embedded(self.path, spec, lateness_s)
 
+    def is_there(self, spec: FeatureSpec) -> bool:
+        """Whether there is a store; asking makes none."""
+        return self.path.exists()
+
     @contextmanager
     def make(self, spec: FeatureSpec) -> Iterator[TableFeatureStore]:
         """A new store, which is there when all went well, and not before.
@@ -135,6 +139,11 @@ class RedisStore:
             ArtifactError: the store there is of other features.
         """
         return TableFeatureStore(self.table(spec, lateness_s), spec, lateness_s)
+
+    def is_there(self, spec: FeatureSpec) -> bool:
+        """Whether there is a store of the name; asking makes none.  Raises as `open` does."""
+        with closing(self.table(spec, aside=True)) as table:
+            return table.published
 
     @contextmanager
     def make(self, spec: FeatureSpec) -> Iterator[TableFeatureStore]:

@@ -39,13 +39,22 @@ def arrivals(transactions: Iterable[Mapping[str, Any]]) -> Iterator[Arrival]:
     """
     # The number keeps the heap from comparing transactions.
     pending: list[tuple[int, int, Mapping[str, Any]]] = []
-    for number, transaction in enumerate(transactions):
-        while pending and pending[0][0] <= transaction["event_time"]:
+
+    def known(time_us: int) -> Iterator[Arrival]:
+        while pending and pending[0][0] <= time_us:
             label_time, _, labelled = heapq.heappop(pending)
             yield Arrival(label_time, labelled, is_label=True)
-        yield Arrival(transaction["event_time"], transaction, is_label=False)
+
+    time_us = None
+    for number, transaction in enumerate(transactions):
+        time_us = transaction["event_time"]
+        yield from known(time_us)
+        yield Arrival(time_us, transaction, is_label=False)
         if transaction.get("is_fraud") is not None and transaction.get("label_time") is not None:
             heapq.heappush(pending, (transaction["label_time"], number, transaction))
+    # Those that became known at the time of the last transaction itself.
+    if time_us is not None:
+        yield from known(time_us)
 
 
 def replay(store: Observer, transactions: Iterable[Mapping[str, Any]]) -> Iterator[Features]:

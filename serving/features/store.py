@@ -6,14 +6,14 @@ about.  With the declaration that ships and ten minutes of lateness there are at
 hour and 33 of a day.  What has run out is deleted when the key's next event opens a hop.  A key that nobody will ask
 about any more is forgotten as a whole: by a table in which rows run out, else by any transaction that comes upon it.
 Beside the keys' state, the store keeps the answers of the allowed lateness, so that a transaction that comes twice gets
-the same answer twice.
+the same answer twice, and up to where labels of logs have come, so that each comes once.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from operator import itemgetter
@@ -29,7 +29,8 @@ from schemas.transaction import SECOND_US, second_of_day, second_of_week
 from serving.features.encoding import decode, encode
 from serving.features.entity import HEADS, Entity, Value
 from serving.features.folding import Event
-from serving.features.keys import AFTER, ANSWER, ENTITY, ENTITY_BYTES, EXPIRY, HEADER, entity, time_key
+from serving.features.keys import AFTER, ANSWER, ENTITY, ENTITY_BYTES, EXPIRY, HEADER, LABELLED, entity, time_key
+from serving.features.labelled import Labelled, Place, extended, last_place, loaded_until, pack, unpack
 from serving.features.memory import MemoryTable
 from serving.features.past import Columns, events_before, labels_of
 from serving.features.series import newest_us
@@ -173,16 +174,53 @@ class TableFeatureStore:
     def label(self, transaction: Mapping[str, Any], is_fraud: bool, label_time: int) -> None:
         """See `FeatureStore`.  A label that comes twice within the allowed lateness counts once."""
 
-        def add() -> None:
-            plans = [
-                kind.add_label(prefix, transaction["transaction_id"], is_fraud, label_time)
-                for kind in self._entities
-                if (prefix := kind.prefix(transaction)) is not None
-            ]
-            added = drive(self._table, together(plans))
-            self._table.write(chain.from_iterable(rows for rows, _ in added), chain.from_iterable(f for _, f in added))
+        transact(self._table, lambda: self._label(transaction, is_fraud, label_time))
 
-        transact(self._table, add)
+    def label_all(
+        self,
+        labels: Iterable[tuple[Mapping[str, Any], bool, int]],
+        last: Place,
+        began_us: int,
+        clock: Callable[[], int],
+    ) -> int:
+        """Adds labels of a log, as one step with the note that those up to a place have come.
+
+        What lies up to the place that is noted already is left out, so that a step may be repeated, whatever became of
+        it, and steps of several processes may come at once.
+
+        Args:
+            labels: transactions, labels and label times as for `label`, in order of (label_time, transaction_id).
+            last: the place up to which labels have come with them.
+            began_us: when the run began that the step is of, UTC microseconds since the Unix epoch; no other has it.
+            clock: tells what time it is, in the same unit.
+
+        Returns:
+            how many labels were added.
+
+        Raises:
+            ConfigurationError: no log was loaded, so that nobody knows which labels are in.
+        """
+
+        def add() -> int:
+            runs = self._labelled()
+            noted = last_place(runs)
+            if last <= noted:
+                return 0
+            new = [label for label in labels if (label[2], label[0]["transaction_id"]) > noted]
+            for label in new:
+                self._label(*label)
+            self._note(extended(runs, Labelled(last, began_us, clock())))
+            return len(new)
+
+        return transact(self._table, add)
+
+    def labelled(self) -> list[Labelled]:
+        """Which runs brought labels of logs, in order; the first is the load, and none are where there was no load."""
+        return transact(self._table, self._labelled)
+
+    def note_load(self, until_us: int) -> None:
+        """Notes that the store was loaded from a log with the labels up to a time, that time included."""
+        transact(self._table, lambda: self._note([loaded_until(until_us)]))
 
     def take(self, log: Columns, until_us: int) -> None:
         """Makes of a store without state what the past of a log leaves in it, as one step.
@@ -245,6 +283,23 @@ class TableFeatureStore:
         forgotten += chain.from_iterable(seen_first[len(looks) :])
         self._table.write(rows, forgotten)
         return features
+
+    def _label(self, transaction: Mapping[str, Any], is_fraud: bool, label_time: int) -> None:
+        """Within a transaction of the table."""
+        plans = [
+            kind.add_label(prefix, transaction["transaction_id"], is_fraud, label_time)
+            for kind in self._entities
+            if (prefix := kind.prefix(transaction)) is not None
+        ]
+        added = drive(self._table, together(plans))
+        self._table.write(chain.from_iterable(rows for rows, _ in added), chain.from_iterable(f for _, f in added))
+
+    def _labelled(self) -> list[Labelled]:
+        [found] = self._table.read([one(LABELLED)])
+        return unpack(found[0][1]) if found else []
+
+    def _note(self, runs: Sequence[Labelled]) -> None:
+        self._table.write([(LABELLED, pack(runs))], [])
 
     def _check_header(self) -> None:
         """Notes what the state is of, or compares with what was noted."""
