@@ -10,7 +10,7 @@ from components.features import build_feature_table
 from schemas.features import specify
 from schemas.transaction import COLUMN
 
-PARTITION_ROWS = 4_000
+PARTITION_ROWS = 8_000
 
 if __name__ == "__main__":
     log, out, *beam_args = sys.argv[1:]
