@@ -1,14 +1,18 @@
+import math
+from importlib import resources
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from components.drift import DriftThresholds, compare
 from components.examples import to_examples
 from components.gate import anomaly_reasons
 from components.schema import curated_schema, declared_schema
 from schemas.currency import MINOR_UNIT_DECIMALS
 from schemas.errors import DeclarationError
-from schemas.features import DAY, FEATURES, PROBE, ROW_INPUTS, Feature, RowInput, specify
+from schemas.features import DAY, EARTH_RADIUS_KM, FEATURES, LOOK_BACK, PROBE, ROW_INPUTS, Feature, RowInput, specify
 from schemas.sources import known, load
 from schemas.transaction import LABEL
 
@@ -40,12 +44,61 @@ def test_a_declared_input_has_its_type_its_width_and_its_bounds(declaration):
         domain = feature.float_domain
         assert domain.disallow_inf and domain.HasField("min") and domain.min == 0
         assert domain.disallow_nan == is_never_missing(declaration)
-        assert getattr(declaration, "cap", None) in (None, domain.max)
+        highest = domain.max if domain.HasField("max") else math.inf
+        assert highest == pytest.approx(largest_possible(declaration), rel=1e-5)
+        assert highest >= largest_possible(declaration)
+
+
+def largest_possible(declaration):
+    """The largest value that a declared number can have on any source; infinite where nothing bounds it."""
+    if isinstance(declaration, RowInput):
+        return 604_799 if declaration.name == "second_of_week" else math.inf
+    if declaration.cap is not None:
+        return declaration.cap
+    if declaration.aggregate in ("first_seen", "fraud_rate"):
+        return 1
+    if "seconds" in declaration.aggregate:
+        return LOOK_BACK.length_s + LOOK_BACK.hop_s
+    return math.pi * EARTH_RADIUS_KM if "distance" in declaration.aggregate else math.inf
+
+
+FEW_FREQUENT_VALUES = ("channel", "currency", "country")
+
+
+def comparators(feature):
+    """Which measure compares a feature with data of another time, and with what was served."""
+    return [
+        [(field.name, threshold.threshold) for field, threshold in comparator.ListFields()]
+        for comparator in (feature.drift_comparator, feature.skew_comparator)
+    ]
+
+
+@pytest.mark.parametrize("declaration", DECLARED, ids=lambda declaration: declaration.name)
+def test_every_input_that_tfdv_can_compare_has_comparators_and_skew_is_the_narrower(declaration):
+    drift, skew = comparators(CURATED[declaration.name])
+    if not declaration.is_text and not is_never_missing(declaration):
+        assert drift == skew == []
+        return
+    measure = "infinity_norm" if declaration.name in FEW_FREQUENT_VALUES else "jensen_shannon_divergence"
+    assert [name for name, _ in (*drift, *skew)] == [measure] * 2
+    assert 0 < skew[0][1] < drift[0][1] <= (0.1 if declaration.is_text else 0.3)
+
+
+def test_the_label_which_no_one_serves_has_no_skew_comparator():
+    drift, skew = comparators(CURATED[LABEL])
+    assert drift and not skew
 
 
 def test_currencies_are_those_of_iso_4217_or_not_said():
     (domain,) = (d for d in declared_schema().string_domain if d.name == CURATED["currency"].domain)
     assert sorted(domain.value) == sorted(["", *MINOR_UNIT_DECIMALS])
+
+
+def test_countries_are_those_of_iso_3166_or_not_said():
+    table = (resources.files("tzdata") / "zoneinfo" / "iso3166.tab").read_text(encoding="utf-8")
+    codes = [line[:2] for line in table.splitlines() if not line.startswith("#")]
+    (domain,) = (d for d in declared_schema().string_domain if d.name == CURATED["country"].domain)
+    assert list(domain.value) == ["", *sorted(codes)]
 
 
 @pytest.mark.parametrize("source", known())
@@ -60,12 +113,15 @@ def test_an_input_that_nobody_curated_is_an_error_that_names_it():
         curated_schema(spec)
 
 
+WORDS = {"currency": "EUR", "country": "AT"}
+
+
 def genuine_features():
     """Rows that are plain but possible: whatever may be missing is missing in every other row."""
     columns = {}
     for i in SIMULATED.inputs:
         if i.is_text:
-            words = [["EUR" if i.name == "currency" else "a"] * i.width, [""] * i.width] * (ROWS // 2)
+            words = [[WORDS.get(i.name, "a")] * i.width, [""] * i.width] * (ROWS // 2)
             flat = pa.array([word for row in words for word in row])
         else:
             values = np.ones((ROWS, i.width), np.float32)
@@ -83,19 +139,72 @@ def with_value(table, name, value):
     return table.set_column(table.column_names.index(name), name, pa.array(values, table[name].type))
 
 
-def anomalies_of(examples, environment="TRAINING"):
+def statistics_of(examples):
     # Ten seconds to import, which the tests of the file itself do without.
     import tensorflow_data_validation as tfdv
     from tensorflow_data_validation.statistics import stats_impl
 
-    schema = curated_schema(SIMULATED)
     batch = examples.combine_chunks().to_batches()[0]
-    statistics = stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions(schema=schema))
-    return {r.subject: r for r in anomaly_reasons(tfdv.validate_statistics(statistics, schema, environment))}
+    return stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions(schema=curated_schema(SIMULATED)))
+
+
+def anomalies_of(examples, environment="TRAINING", schema=None, **others):
+    import tensorflow_data_validation as tfdv
+
+    schema = schema or curated_schema(SIMULATED)
+    found = tfdv.validate_statistics(statistics_of(examples), schema, environment, **others)
+    return {r.subject: r for r in anomaly_reasons(found)}
 
 
 def test_tfdv_finds_nothing_in_genuine_examples():
     assert anomalies_of(to_examples(genuine_features(), SIMULATED)) == {}
+
+
+def moved(name, values):
+    features = genuine_features()
+    return to_examples(features.set_column(features.column_names.index(name), name, pa.array(values)), SIMULATED)
+
+
+@pytest.mark.parametrize("others", ["previous_statistics", "serving_statistics"])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("channel", ["online"] * ROWS),
+        ("merchant_category", ["travel"] * ROWS),
+        ("amount_base_minor", np.linspace(1, 1e4, ROWS, dtype=np.float32)),
+    ],
+)
+def test_tfdvs_comparators_see_what_moved_from_other_data_and_only_beside_them(name, values, others):
+    examples = moved(name, values)
+    genuine = statistics_of(to_examples(genuine_features(), SIMULATED))
+    assert anomalies_of(examples, **{others: genuine}).keys() == {name}
+    assert anomalies_of(examples) == {}
+
+
+def test_l_infinity_finds_nothing_in_a_number_that_moved_and_ours_does():
+    examples = moved("amount_base_minor", np.linspace(1, 1e4, ROWS, dtype=np.float32))
+    genuine = to_examples(genuine_features(), SIMULATED)
+    schema = curated_schema(SIMULATED)
+    for feature in schema.feature:
+        feature.drift_comparator.Clear()
+        feature.drift_comparator.infinity_norm.threshold = 1e-9
+    assert anomalies_of(examples, schema=schema, previous_statistics=statistics_of(genuine)) == {}
+
+    now, then = (statistics_of(table).datasets[0] for table in (examples, genuine))
+    report = compare(now, then, DriftThresholds(min_values=ROWS))
+    assert ("amount_base_minor", "psi") in {(finding.feature, finding.statistic) for finding in report.findings}
+
+
+def test_tfdv_takes_missing_numbers_for_a_difference_where_ours_finds_data_equal_to_themselves():
+    statistics = statistics_of(to_examples(genuine_features(), SIMULATED))
+    schema = curated_schema(SIMULATED)
+    (feature,) = (f for f in schema.feature if f.name == "card_id_amount_base_minor_last")
+    feature.drift_comparator.jensen_shannon_divergence.threshold = 0.3
+    anomalies = anomalies_of(to_examples(genuine_features(), SIMULATED), schema=schema, previous_statistics=statistics)
+    assert anomalies.keys() == {feature.name}, "TFDV compares missing numbers now: give each its comparators"
+
+    dataset = statistics.datasets[0]
+    assert compare(dataset, dataset, DriftThresholds(min_values=ROWS)).findings == ()
 
 
 def test_only_the_serving_environment_does_without_the_label():
@@ -112,6 +221,7 @@ def test_tfdv_stops_on_each_value_that_cannot_be_and_names_its_feature():
         "amount_base_minor": -1.0,
         "second_of_week": 604_800.0,
         "currency": "XXX",
+        "country": "Austria",
         "card_id_count_1h": float("nan"),
         "card_id_fraud_count_30d": float("inf"),
         "card_id_merchant_id_distinct_24h": 17.0,
