@@ -50,7 +50,7 @@ def test_flink_gives_what_one_process_gives_row_by_row(job_server: Path, tmp_pat
     mapping = sources.load("simulated")
     pq.write_table(simulate(cards=450, days=55, seed=5), tmp_path / "simulated.parquet")
     transactions = ingest(tmp_path / "simulated.parquet", mapping, None).transactions
-    assert transactions.num_rows > 4 * PARTITION_ROWS
+    assert transactions.num_rows > PARTITION_ROWS
     log, on_flink, here = (tmp_path / f"{name}.parquet" for name in ("log", "flink", "here"))
     pq.write_table(transactions, log)
 

@@ -10,7 +10,8 @@ from components.features import build_feature_table
 from schemas.features import specify
 from schemas.transaction import COLUMN
 
-PARTITION_ROWS = 8_000
+# Near to what all rows are: in one piece, they would be too large for a buffer of Flink's.
+PARTITION_ROWS = 42_000
 
 if __name__ == "__main__":
     log, out, *beam_args = sys.argv[1:]
