@@ -18,6 +18,7 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from components.distances import factor, jensen_shannon_divergence, population_stability_index
 from components.gate import Reason, Severity
 from schemas.errors import ArtifactError, ConfigurationError
 from schemas.features import AMOUNT
@@ -35,8 +36,6 @@ Statistic = Literal[
 # What to ask of StatisticsGen.  TFDV's own 10 smear the mass of a discrete number over its neighbours: a count of
 # frauds that hardly changed from one week to the next had a PSI of 0.42 then, and 0.03 with 100.
 QUANTILE_BUCKETS = 100
-# A bin that one side lacks counts as one row in ten thousand: it keeps PSI finite, and a stray value next to harmless.
-EMPTY_SHARE = 1e-4
 _QUANTILES = statistics_pb2.Histogram.QUANTILES
 
 
@@ -203,37 +202,6 @@ def reasons(report: DriftReport) -> tuple[Reason, ...]:
     )
 
 
-def population_stability_index(current: npt.NDArray[np.float64], baseline: npt.NDArray[np.float64]) -> float:
-    """Sum over bins of (p - q) ln(p / q), empty bins counted as `EMPTY_SHARE`.
-
-    N. Siddiqi, Credit Risk Scorecards (2006), "stability index"; it is the J-divergence of H. Jeffreys (1946).
-
-    Args:
-        current: shares `[bins]` that sum to 1.
-        baseline: shares `[bins]` of the same bins.
-    """
-    p, q = np.maximum(current, EMPTY_SHARE), np.maximum(baseline, EMPTY_SHARE)
-    return float(np.sum((p - q) * np.log(p / q)))
-
-
-def jensen_shannon_divergence(current: npt.NDArray[np.float64], baseline: npt.NDArray[np.float64]) -> float:
-    """H((p + q) / 2) - (H(p) + H(q)) / 2 in bits: 0 for equal shares, 1 for disjoint ones.
-
-    J. Lin, Divergence measures based on the Shannon entropy, IEEE Trans. Inf. Theory 37 (1991).
-
-    Args:
-        current: shares `[bins]` that sum to 1.
-        baseline: shares `[bins]` of the same bins.
-    """
-    divergence = _entropy((current + baseline) / 2) - (_entropy(current) + _entropy(baseline)) / 2
-    return max(0.0, divergence)
-
-
-def _entropy(shares: npt.NDArray[np.float64]) -> float:
-    positive = shares[shares > 0]
-    return float(-np.sum(positive * np.log2(positive)))
-
-
 def _measures(
     name: str,
     now: statistics_pb2.FeatureNameStatistics,
@@ -257,7 +225,7 @@ def _measures(
     medians = then.num_stats.median, now.num_stats.median
     if AMOUNT in name and min(medians) > 0:
         severity = limits.severity("median_factor")
-        yield Measure(name, "median_factor", _factor(*medians), limits.median_factor, severity, *medians)
+        yield Measure(name, "median_factor", factor(*medians), limits.median_factor, severity, *medians)
 
 
 def _label_measures(
@@ -265,23 +233,16 @@ def _label_measures(
 ) -> Iterator[Measure]:
     shares = then.num_stats.mean, now.num_stats.mean
     severity = limits.severity("label_share_factor")
-    yield Measure(LABEL, "label_share_factor", _factor(*shares), limits.label_share_factor, severity, *shares)
+    yield Measure(LABEL, "label_share_factor", factor(*shares), limits.label_share_factor, severity, *shares)
 
 
 def _volume_measures(now: int, then: int, limits: DriftThresholds) -> Iterator[Measure]:
-    factor, counts = _factor(then, now), (float(then), float(now))
-    yield Measure("rows", "volume_factor", factor, limits.volume_factor, limits.severity("volume_factor"), *counts)
-    shrunk = factor if now < then else 1.0
+    ratio, counts = factor(then, now), (float(then), float(now))
+    yield Measure("rows", "volume_factor", ratio, limits.volume_factor, limits.severity("volume_factor"), *counts)
+    shrunk = ratio if now < then else 1.0
     yield Measure(
         "rows", "volume_collapse", shrunk, limits.volume_collapse, limits.severity("volume_collapse"), *counts
     )
-
-
-def _factor(a: float, b: float) -> float:
-    """By how much the larger of two non-negative numbers exceeds the smaller: 1 or more."""
-    if a == b:
-        return 1.0
-    return max(a, b) / min(a, b) if min(a, b) > 0 else math.inf
 
 
 def _by_name(statistics: statistics_pb2.DatasetFeatureStatistics) -> dict[str, statistics_pb2.FeatureNameStatistics]:

@@ -4,18 +4,15 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from components.distances import population_stability_index
 from components.drift import (
     QUANTILE_BUCKETS,
     DriftReport,
     DriftThresholds,
     compare,
-    jensen_shannon_divergence,
     load_statistics,
-    population_stability_index,
     reasons,
 )
 from components.gate import decide
@@ -235,25 +232,3 @@ def test_statistics_that_cannot_be_read_are_an_error_that_names_the_file(tmp_pat
         path.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"FeatureStats\.pb"):
         load_statistics(path)
-
-
-def test_the_stability_index_of_a_worked_example():
-    # (0.2 - 0.3) ln(0.2 / 0.3) + (0.8 - 0.7) ln(0.8 / 0.7)
-    value = population_stability_index(np.array([0.2, 0.8]), np.array([0.3, 0.7]))
-    assert value == pytest.approx(0.0405465 + 0.0133531, abs=1e-7)
-
-
-def test_disjoint_shares_are_one_bit_apart():
-    assert jensen_shannon_divergence(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == pytest.approx(1.0)
-
-
-shares = st.lists(st.integers(0, 1_000), min_size=4, max_size=4).filter(any).map(lambda n: np.array(n) / sum(n))
-
-
-@given(shares, shares)
-def test_both_measures_are_symmetric_and_zero_only_for_equal_shares(p, q):
-    for measure in (population_stability_index, jensen_shannon_divergence):
-        assert measure(p, q) == pytest.approx(measure(q, p))
-        assert measure(p, p) == 0
-    assert 0 <= jensen_shannon_divergence(p, q) <= 1 + 1e-12
-    assert population_stability_index(p, q) >= 0
