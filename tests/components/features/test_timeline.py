@@ -135,6 +135,48 @@ def test_of_the_history_only_what_was_known_at_its_end_is_a_label() -> None:
     assert timeline_.labels_ahead == 1
 
 
+def labels_at(*known: int, at: int = -30) -> pa.Table:
+    """History with a label each, known at seconds after T, and its ids in order."""
+    history = log([{"event_time": _at(at), "is_fraud": True, "label_time": _at(second)} for second in known])
+    return history.set_column(0, "transaction_id", pa.array([f"h{number}" for number in range(len(known))]))
+
+
+def runs(*of: tuple[int, str, int, int]) -> pa.Table:
+    """Up to which label, and when it began and ended, in seconds after T; a load before them, up to 10 s before T."""
+    rows = [(_at(-10) + 1, "", 0, 0), *((_at(time), name, _at(began), _at(ended)) for time, name, began, ended in of)]
+    return pa.Table.from_pylist([dict(zip(RUNS.names, row, strict=True)) for row in rows], RUNS)
+
+
+def test_of_the_history_the_labels_that_runs_brought_came_with_them() -> None:
+    history = labels_at(-10, -9, 20, 20, 21, 22)
+    rows = [{"at": 30, "came_us": came} for came in (1, 99, 102, 200)]
+    brought = runs((20, "h2", 90, 100), (21, "h4", 150, 150))
+    timeline_ = timeline([history], decided(*rows), REPORTS.empty_table(), SPEC, 0, brought)
+    assert timeline_.labels_ahead == 1
+    came = dict(zip(*(timeline_.reports[name].to_pylist() for name in ("transaction_id", "came_us")), strict=True))
+    assert came == {"h1": _at(90), "h2": _at(90), "h3": _at(150), "h4": _at(150)}
+    labels = timeline_.events.select(["transaction_id", "is_fraud"]).to_pylist()
+    assert [row["transaction_id"] for row in labels if row["is_fraud"]] == ["h0", "h1", "h2", "h3", "h4"]
+    # Who came before the last run had ended, and a moment, need not agree.
+    assert set(why(timeline_, LABELS)) == {"t0", "t1", "t2"}
+    assert why(timeline_) == {}
+
+
+def test_runs_leave_out_what_was_decided() -> None:
+    history = labels_at(-20, 20).set_column(0, "transaction_id", pa.array(["t0", "t1"]))
+    timeline_ = timeline(
+        [history],
+        decided({"at": -30}, {"at": -30}, {"at": 40}),
+        REPORTS.empty_table(),
+        SPEC,
+        0,
+        runs((20, "t1", 30, 30)),
+    )
+    assert timeline_.reports["transaction_id"].to_pylist() == ["t0"]
+    assert timeline_.events["is_fraud"].to_pylist() == [True, None, None]
+    assert timeline_.labels_ahead == 0
+
+
 def test_history_that_is_too_old_is_left_out_unless_its_label_is_not() -> None:
     rows = [{"event_time": _at(-90)}, {"event_time": _at(-90), "is_fraud": True, "label_time": _at(-40)}]
     history = log([*rows, {"event_time": _at(-30)}])

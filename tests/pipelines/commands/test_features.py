@@ -183,6 +183,41 @@ def test_a_loaded_store_goes_on_where_the_log_ended(
     assert "there already" in fields["error"]["message"]
 
 
+def test_labels_that_became_known_after_the_load_come_once(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
+) -> None:
+    where = ("--source", "sparkov", "--log", sparkov, "--workspace", tmp_path / "workspace")
+    code, fields = fraudops(capsys, "label", *where)
+    assert code == 2
+    assert "fraudops features load" in fields["error"]["message"]
+    _, loaded = fraudops(capsys, "load", *where)
+    counts = ("added", "decided", "outdated", "ahead")
+    # Labels take a week.
+    for until, expected in (("2019-01-08T10:00:00Z", [2, 0, 0, 1]), ("2019-01-08T10:00:00Z", [0, 0, 0, 1])):
+        code, fields = fraudops(capsys, "label", *where, "--until", until)
+        assert (code, [fields[name] for name in counts]) == (0, expected)
+    code, fields = fraudops(capsys, "label", *where)
+    assert (code, [fields[name] for name in counts], fields["store"]) == (0, [1, 0, 0, 0], loaded["store"])
+
+    spec = specify(sources.load("sparkov").provided)
+    store = TableFeatureStore.embedded(Path(fields["store"]), spec)
+    event_time = int(datetime(2019, 1, 9, tzinfo=UTC).timestamp()) * 1_000_000
+    seen = store.observe({"transaction_id": "d", "event_time": event_time, "card_id": "other", "merchant_id": "m1"})
+    store.close()
+    flat = [declared.name for declared in spec.numeric for _ in range(declared.width)]
+    assert seen.numbers[flat.index("merchant_id_fraud_rate_30d")] == 0.5
+
+
+def test_a_time_up_to_which_labels_come_is_iso_8601(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
+) -> None:
+    code, fields = fraudops(
+        capsys, "label", "--source", "sparkov", "--log", sparkov, "--workspace", tmp_path, "--until", "tomorrow"
+    )
+    assert code == 2
+    assert "--until 'tomorrow'" in fields["error"]["message"]
+
+
 def test_a_replay_through_redis_agrees_with_the_batch_and_leaves_nothing_there(
     capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
 ) -> None:

@@ -76,6 +76,21 @@ def test_a_fault_exits_1_and_names_the_feature(capsys: pytest.CaptureFixture[str
     assert (code, fields["above_alarm"]) == (0, [])
 
 
+def test_the_store_says_which_labels_of_its_log_it_was_given(
+    capsys: pytest.CaptureFixture[str], logs: Logs, tmp_path: Path
+) -> None:
+    run(logs, Workspace.at(tmp_path).decisions)
+    where = ["--source", "simulated", "--log", logs.file, "--workspace", tmp_path]
+    ahead = []
+    for verb in ("load", "label"):
+        assert main(["features", verb, *map(str, where), "--json"]) == 0
+        given = json.loads(capsys.readouterr().out)
+        _, fields = consistency(capsys, tmp_path, "--log", logs.file)
+        ahead.append(fields["labels_ahead"])
+    assert ahead == [given["added"], 0]
+    assert given["added"] > 0
+
+
 def test_people_see_which_feature_is_wrong_and_how_often(
     capsys: pytest.CaptureFixture[str], logs: Logs, faulty: Path
 ) -> None:

@@ -2,6 +2,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,14 @@ def test_what_was_appended_is_found_whole(path: Path) -> None:
     assert log.find("t1") is None
     assert log.count() == 1
     log.close()
+
+
+def test_many_are_asked_at_once_whether_they_were_decided(path: Path) -> None:
+    with closing(DecisionLog(path)) as log:
+        log.append([entry("t0"), entry('"t1", é'), entry("t2")])
+        asked = ["t0", '"t1", é', "absent", "", *(f"no{number}" for number in range(70_000))]
+        assert log.decided(asked) == {"t0", '"t1", é'}
+        assert log.decided([]) == set()
 
 
 def test_features_that_could_not_be_read_stay_absent(path: Path) -> None:

@@ -55,8 +55,10 @@ def counted(store: TableFeatureStore) -> float:
 def test_a_new_store_is_there_when_it_is_whole_and_is_not_made_twice(address: StoreAddress) -> None:
     with address.make(COUNTED) as store:
         load(store, columns(LOG))
+        assert not address.is_there(COUNTED)
         with address.scratch(COUNTED) as other:
             assert counted(other) == 0
+    assert address.is_there(COUNTED)
     with pytest.raises(ConfigurationError, match="already"), address.make(COUNTED):
         pass
     with closing(address.open(COUNTED)) as store:
@@ -130,7 +132,7 @@ def test_a_load_that_was_killed_is_taken_for_no_store_and_can_be_done_again(redi
     with redis_at.client() as client:
         left = set(client.scan_iter("fraudops:killed:*"))
         assert len(left) > len(LOG) / 2
-        assert all(client.ttl(key) != -1 for key in left if not key.endswith(b":h"))
+        assert all(client.ttl(key) != -1 for key in left if not key.endswith((b":h", b":l")))
     with address.make(COUNTED) as store:
         load(store, columns(LOG))
     with closing(address.open(COUNTED)) as store:
