@@ -117,9 +117,27 @@ def _plain(values: Values) -> list[Any]:
             values = values.dictionary_decode()
         if pa.types.is_nested(values.type):
             return [f"<{values.type}>"] * len(values)
-        # Times as text: Python holds neither nanoseconds nor years beyond 9999.
-        values = (values.cast(pa.string()) if pa.types.is_temporal(values.type) else values).to_pylist()
-    return [str(value) if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+        if pa.types.is_temporal(values.type):
+            # As text: Python holds neither nanoseconds nor years beyond 9999.
+            try:
+                values = values.cast(pa.string())
+            except pa.ArrowException:  # of a zone that nobody knows
+                return [f"<{values.type}>"] * len(values)
+        values = values.to_pylist()
+    return [_writable(value) for value in values]
+
+
+def _writable(value: Any) -> Any:
+    """The value, or a text in its place where JSON cannot be written of it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list | dict):
+        try:
+            # As deep as it will lie in the row that it is written with.
+            orjson.dumps({"": value})
+        except orjson.JSONEncodeError:
+            return "<nested too deeply>"
+    return value
 
 
 def _masked(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """Reads a log file as a stream of chunks: the mapped columns as the format typed them, and where each row stands.
 
 A position is what a person needs to find the row again: the row, from 1, in Parquet; the line, from 1 and counting a
-header, in CSV and JSON lines.  There a record is one line: a damaged line costs itself and never its neighbours.
+header, in CSV and JSON lines.  There a record is one line: a damaged line costs itself and never its neighbours, and
+what becomes of a line does not depend on them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ from schemas.sources import MAPPED_ALWAYS, SourceMapping
 
 PARQUET_ROWS = 1 << 17
 BLOCK_BYTES = 4 << 20
-_HEAD_BYTES = 1 << 16
+# A longer line is no record.  Not below BLOCK_BYTES.
+LINE_BYTES = 4 << 20
+_KEPT_OF_LONG_LINE = 1 << 10
+# What an error shows of the columns that are there, and how many of them it takes for a hint.
+_SHOWN_NAMES = 50
+_SHOWN_CHARACTERS = 64
+_HINTED_NAMES = 1_000
 
 # Values of a column: an Arrow array of the type that the format gave, or a list where a JSON column mixes types.
 Values: TypeAlias = pa.Array | list[Any]
@@ -102,23 +109,29 @@ def _parquet(file: Path, mapping: SourceMapping) -> Iterator[Chunk]:
 
 def _csv(file: Path, mapping: SourceMapping) -> Iterator[Chunk]:
     header: list[str] = []
-    for line, block in _line_blocks(file):
+    for lines in _line_blocks(file):
+        line, block = lines.first, lines.text
         if not header:
             head, _, block = block.partition(b"\n")
             header, line = _csv_header(head, file), line + 1
             _check_columns(header, file, mapping)
-        if block:
-            yield _csv_chunk(block, line, header, _needed(mapping))
+        if block or lines.too_long:
+            yield _csv_chunk(block, line, header, _needed(mapping), lines.too_long)
 
 
 def _csv_header(head: bytes, file: Path) -> list[str]:
+    if b"\0" in head:
+        raise _binary(file)
     try:
-        return next(csv.reader([head.decode()], strict=True), [""])
+        with _fields_of_any_length():
+            return next(csv.reader([head.decode()], strict=True), [""])
     except (UnicodeDecodeError, csv.Error):
         raise LogError(f"transaction log {file} does not begin with a CSV header in UTF-8; write it again") from None
 
 
-def _csv_chunk(block: bytes, line: int, header: list[str], needed: list[str]) -> Chunk:
+def _csv_chunk(block: bytes, line: int, header: list[str], needed: list[str], too_long: tuple[Malformed, ...]) -> Chunk:
+    if not block:
+        return _csv_line_by_line(block, line, header, needed, too_long)
     text = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(text == ord("\n"))
     if not block.endswith(b"\n"):
@@ -126,15 +139,16 @@ def _csv_chunk(block: bytes, line: int, header: list[str], needed: list[str]) ->
     starts = np.concatenate(([0], ends[:-1] + 1))
     blank = (ends == starts) | ((ends == starts + 1) & (text[starts.clip(max=len(block) - 1)] == ord("\r")))
 
-    # Arrow's parser lets a stray quote swallow the lines that follow.  Without lone carriage returns it makes at most
-    # one row of a line, so that as many rows as lines means that none was swallowed; else each line is read alone.
+    # Arrow's parser lets a stray quote swallow the lines that follow, and takes one inside a field otherwise than
+    # Python's.  Without lone carriage returns it makes at most one row of a line, so that as many rows as lines means
+    # that none was swallowed; else each line is read alone.
     table: pa.Table | None = None
     bad: list[tuple[int, int, str]] = []
-    if block.count(b"\r") == block.count(b"\r\n") and _is_utf8(block):
+    if block.count(b"\r") == block.count(b"\r\n") and _quotes_enclose(text) and _is_utf8(block):
         with contextlib.suppress(pa.ArrowInvalid):
             table, bad = _csv_table(block, header, needed)
     if table is None or len(table) + len(bad) != len(ends):
-        return _csv_line_by_line(block, line, header, needed)
+        return _csv_line_by_line(block, line, header, needed, too_long)
 
     well_formed = np.ones(len(ends), bool)
     well_formed[[number - 1 for number, _, _ in bad]] = False
@@ -147,7 +161,18 @@ def _csv_chunk(block: bytes, line: int, header: list[str], needed: list[str]) ->
         for number, fields, text in bad
         if not blank[number - 1]
     )
-    return Chunk(line + np.flatnonzero(well_formed)[rows], columns, malformed, frozenset(header))
+    return Chunk(line + np.flatnonzero(well_formed)[rows], columns, malformed + too_long, frozenset(header))
+
+
+def _quotes_enclose(text: np.ndarray) -> bool:
+    """Whether the quotes of CSV text, uint8[bytes], stand around whole fields or, in pairs, inside those (RFC 4180)."""
+    quotes = np.flatnonzero(text == ord('"'))
+    if len(quotes) % 2:
+        return False
+    # A pair inside closes a field and opens it again.
+    before = np.where(quotes[::2] > 0, text[quotes[::2] - 1], ord("\n"))
+    after = np.where(quotes[1::2] + 1 < len(text), text[(quotes[1::2] + 1).clip(max=len(text) - 1)], ord("\n"))
+    return bool(np.isin(before, list(b',\n"')).all() and np.isin(after, list(b',\r\n"')).all())
 
 
 def _csv_table(block: bytes, header: list[str], needed: list[str]) -> tuple[pa.Table, list[tuple[int, int, str]]]:
@@ -175,29 +200,42 @@ def _csv_table(block: bytes, header: list[str], needed: list[str]) -> tuple[pa.T
     return table, bad
 
 
-def _csv_line_by_line(block: bytes, line: int, header: list[str], needed: list[str]) -> Chunk:
+def _csv_line_by_line(
+    block: bytes, line: int, header: list[str], needed: list[str], too_long: tuple[Malformed, ...]
+) -> Chunk:
     positions, rows, malformed = [], [], []
-    for number, raw in enumerate(block.removesuffix(b"\n").split(b"\n"), line):
-        raw = raw.removesuffix(b"\r")
-        if not raw:
-            continue
-        try:
-            fields = next(csv.reader([raw.decode()], strict=True))
-            problem = None if len(fields) == len(header) else _csv_problem(len(fields), header)
-        except UnicodeDecodeError:
-            problem = "is not UTF-8 text"
-        except csv.Error:
-            problem = "has a stray quote or control character, or a field without end"
-        if problem:
-            malformed.append(Malformed(number, problem, raw.decode(errors="backslashreplace")))
-        else:
-            positions.append(number)
-            rows.append(fields)
+    with _fields_of_any_length():
+        for number, raw in enumerate(block.removesuffix(b"\n").split(b"\n"), line):
+            raw = raw.removesuffix(b"\r")
+            if not raw:
+                continue
+            try:
+                fields = next(csv.reader([raw.decode()], strict=True))
+                problem = None if len(fields) == len(header) else _csv_problem(len(fields), header)
+            except UnicodeDecodeError:
+                problem = "is not UTF-8 text"
+            except csv.Error:
+                problem = "has a stray quote or control character, or a field without end"
+            if problem:
+                malformed.append(Malformed(number, problem, raw.decode(errors="backslashreplace")))
+            else:
+                positions.append(number)
+                rows.append(fields)
     index = {name: header.index(name) for name in needed}
     columns: dict[str, Values] = {
         name: pa.array([row[at] or None for row in rows], pa.string()) for name, at in index.items()
     }
-    return Chunk(np.array(positions, np.int64), columns, tuple(malformed), frozenset(header))
+    return Chunk(np.array(positions, np.int64), columns, (*malformed, *too_long), frozenset(header))
+
+
+@contextlib.contextmanager
+def _fields_of_any_length() -> Iterator[None]:
+    """Lifts the limit of 128 KiB that Python's parser has and Arrow's has not; a line is bounded anyway."""
+    limit = csv.field_size_limit(LINE_BYTES)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _is_utf8(block: bytes) -> bool:
@@ -217,9 +255,9 @@ def _json_lines(file: Path, mapping: SourceMapping) -> Iterator[Chunk]:
     lines = 0
     required = {mapping.columns[name] for name in MAPPED_ALWAYS}
     needed = _needed(mapping)
-    for line, block in _line_blocks(file):
+    for block in _line_blocks(file):
         positions, rows, malformed = [], [], []
-        for number, raw in enumerate(block.removesuffix(b"\n").split(b"\n"), line):
+        for number, raw in enumerate(block.text.removesuffix(b"\n").split(b"\n"), block.first):
             if not raw.strip():
                 continue
             try:
@@ -233,7 +271,10 @@ def _json_lines(file: Path, mapping: SourceMapping) -> Iterator[Chunk]:
                     seen |= row.keys()
             else:
                 malformed.append(Malformed(number, "is not a JSON object", raw.decode(errors="backslashreplace")))
+        malformed += block.too_long
         lines += len(rows) + len(malformed)
+        if not seen and b"\0" in block.text:
+            raise _binary(file)
         # A key that no line has by the end of the first block is not late, it is misnamed, if every row must have it.
         if seen and not required <= seen:
             _check_columns(seen, file, mapping)
@@ -259,37 +300,57 @@ def _json_column(values: list[Any]) -> Values:
     return values
 
 
-def _line_blocks(file: Path) -> Iterator[tuple[int, bytes]]:
-    """Blocks of whole lines, each with the number of its first line; decompressed, without a byte order mark."""
+@dataclass(frozen=True)
+class _Lines:
+    """Whole lines, and the number of the first; or, instead of lines, one that is too long."""
+
+    first: int
+    text: bytes
+    too_long: tuple[Malformed, ...] = ()
+
+
+def _line_blocks(file: Path) -> Iterator[_Lines]:
+    """The lines of a file in blocks; decompressed, without a byte order mark."""
     line, carry = 1, b""
+    # The beginning of a line that is too long and still goes on; the rest of it is not kept.
+    head: bytes | None = None
     try:
         with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
             first = True
             while data := stream.read(BLOCK_BYTES):
                 if first:
-                    _refuse_binary(data[:_HEAD_BYTES], file)
                     data, first = data.removeprefix(b"\xef\xbb\xbf"), False
                 data = carry + data
+                # A block is no longer than a line may be, so only the line that it begins with can be too long.
+                end = data.find(b"\n")
+                if head is None and (end if end >= 0 else len(data)) > LINE_BYTES:
+                    head = data[:_KEPT_OF_LONG_LINE]
+                if head is not None:
+                    if end < 0:
+                        carry = b""
+                        continue
+                    yield _too_long(line, head)
+                    line, head, data = line + 1, None, data[end + 1 :]
                 cut = data.rfind(b"\n") + 1
-                if not cut and len(data) > BLOCK_BYTES:
-                    raise LogError(
-                        f"transaction log {file} has no line end in {len(data):,} bytes after line {line}; is it text?"
-                    )
                 if cut:
-                    yield line, data[:cut]
+                    yield _Lines(line, data[:cut])
                     line += data.count(b"\n", 0, cut)
                 carry = data[cut:]
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise LogError(f"transaction log {file} is truncated, corrupt or not gzip; write it again") from error
-    if carry:
-        yield line, carry
+    if head is not None:
+        yield _too_long(line, head)
+    elif carry:
+        yield _Lines(line, carry)
 
 
-def _refuse_binary(head: bytes, file: Path) -> None:
-    if b"\0" in head:
-        raise LogError(
-            f"transaction log {file} is binary, not text in UTF-8; write it again or give it its proper ending"
-        )
+def _too_long(line: int, head: bytes) -> _Lines:
+    problem = f"has more than {LINE_BYTES:,} bytes, of which the first are kept"
+    return _Lines(line, b"", (Malformed(line, problem, head.decode(errors="backslashreplace")),))
+
+
+def _binary(file: Path) -> LogError:
+    return LogError(f"transaction log {file} is binary, not text in UTF-8; write it again or give it its proper ending")
 
 
 def _needed(mapping: SourceMapping) -> list[str]:
@@ -307,14 +368,22 @@ def _check_columns(names: Iterable[str], file: Path, mapping: SourceMapping) -> 
     if lost:
         raise LogColumnsError(
             f"transaction log {file} lacks columns that source {mapping.source} maps: {', '.join(lost)}; "
-            f"it has {', '.join(present)}; rename them in the log or in the mapping"
+            f"it has {_shown(present)}; rename them in the log or in the mapping"
         )
     twice = sorted({column for column in _needed(mapping) if present.count(column) > 1})
     if twice:
         raise LogError(f"transaction log {file} has more than one column named {', '.join(twice)}; keep one of each")
 
 
+def _shown(names: list[str]) -> str:
+    """The names, or as many as an error can hold: a damaged file may offer anything for them."""
+    short = [name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}..." for name in names]
+    more = f" and {len(names) - _SHOWN_NAMES:,} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(short[:_SHOWN_NAMES]) + more
+
+
 def _hint(column: str, present: list[str]) -> str:
-    by_fold = {name.casefold(): name for name in present}
+    likely = [name for name in present[:_HINTED_NAMES] if len(name) <= _SHOWN_CHARACTERS]
+    by_fold = {name.casefold(): name for name in likely}
     close = difflib.get_close_matches(column.casefold(), by_fold, n=1)
     return f", perhaps now {by_fold[close[0]]!r}" if close else ""

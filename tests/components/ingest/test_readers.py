@@ -172,13 +172,32 @@ def test_small_blocks_change_neither_rows_nor_positions(tmp_path: Path, monkeypa
         assert parts.report == whole.report
 
 
-def test_a_line_without_end_is_an_error_and_not_a_full_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "BLOCK_BYTES", 1 << 10)
-    file = write(tmp_path / "log.csv", [row()])
-    with file.open("a") as stream:
-        stream.write("x" * 10_000)
-    with pytest.raises(LogError, match="no line end"):
+@pytest.mark.parametrize("block", [100, 500, 1_000])
+@pytest.mark.parametrize("length", [1_000, 1_001, 1_999, 2_001, 10_000])
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_line_beyond_the_limit_dies_alone_and_fills_no_memory(
+    ending: str, length: int, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "BLOCK_BYTES", block)
+    monkeypatch.setattr(readers, "LINE_BYTES", 1_000)
+    file = write(tmp_path / f"log.{ending}", [row(id="t1"), row(id="t2")])
+    *before, last = file.read_bytes().splitlines()
+    long = b"x" * length
+    file.write_bytes(b"\n".join([*before, long, last, long]))
+    result = ingest(file, mapping(), None)
+    assert result.transactions["transaction_id"].to_pylist() == ["t1", "t2"]
+    assert result.dead_letters["position"].to_pylist() == [len(before) + 1, len(before) + 3]
+    said_so = ["more than 1,000 bytes" in message for message in result.dead_letters["message"].to_pylist()]
+    assert said_so == [length > 1_000] * 2
+    assert max(map(len, result.dead_letters["raw"].to_pylist())) < 1_100
+
+
+def test_an_error_about_columns_stays_short_whatever_a_file_offers_for_names(tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text(",".join(["x" * 100_000, *(f"column{number}" for number in range(20_000))]) + "\n1,2\n")
+    with pytest.raises(LogColumnsError) as error:
         ingest(file, mapping(), None)
+    assert "19,951 more" in str(error.value) and len(str(error.value)) < 5_000
 
 
 def test_a_byte_order_mark_and_missing_last_line_end_are_harmless(tmp_path: Path) -> None:
