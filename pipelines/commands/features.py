@@ -60,6 +60,7 @@ def build(
     from components.ingest import excess, ingest
     from pipelines.workspace import Workspace
     from schemas import sources
+    from schemas.errors import ConfigurationError
     from schemas.features import specify
 
     began = time.monotonic()
@@ -89,7 +90,13 @@ def build(
         console.say(f"computing {len(spec.features)} features")
         if spec.left_out:
             console.say(f"{mapping.source} lacks the columns for {len(spec.left_out)}: {', '.join(spec.left_out)}")
-        rows = build_feature_table(transactions, out, spec, beam_args=beam_args or IN_MEMORY, since_us=since_us)
+        try:
+            rows = build_feature_table(transactions, out, spec, beam_args=beam_args or IN_MEMORY, since_us=since_us)
+        except (RuntimeError, ValueError) as error:
+            if not beam_args:
+                raise
+            # What a runner says of its options, its job server or its cluster; ours are errors of other kinds.
+            raise ConfigurationError(f"Beam could not run with {' '.join(beam_args)}: {error}") from error
     fields = {
         "rows": rows,
         "features": len(spec.features),

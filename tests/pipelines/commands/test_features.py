@@ -52,6 +52,16 @@ def test_features_of_a_log_are_written_in_event_time_order(
     assert 0 < fields["features"] < len(features.column_names)
 
 
+def test_a_runner_that_beam_does_not_know_is_bad_usage(
+    capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
+) -> None:
+    arguments = ["--source", "sparkov", "--log", sparkov, "--out", tmp_path / "features.parquet"]
+    code, fields = fraudops(capsys, "build", *arguments, "--beam-arg=--runner=NoSuchRunner")
+    assert code == 2
+    assert "--runner=NoSuchRunner" in fields["error"]["message"]
+    assert not list(tmp_path.glob("features*"))
+
+
 def test_a_log_with_too_many_bad_rows_exits_1_and_writes_nothing(
     capsys: pytest.CaptureFixture[str], sparkov: Path, tmp_path: Path
 ) -> None:
