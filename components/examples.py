@@ -6,7 +6,8 @@ TFX's Parquet reader wants it; `rows/<name>.parquet` holds, in the same order, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ ROW_COLUMNS = ("transaction_id", "event_time", "card_id", "amount_base_minor", "
 COUNTS_FILE = "rows.json"
 # Statistics and transform are fastest on batches of ten to a hundred thousand rows; TFX takes a row group as a batch.
 ROWS_PER_BATCH = 32_768
+# The rows meet by position alone: one row off, and every label would belong to another transaction.
+_MISPLACED = "the features are not in the order of the log's rows; compute them again"
 
 
 def to_examples(features: pa.Table, spec: FeatureSpec) -> pa.Table:
@@ -52,31 +55,73 @@ def _lists(values: pa.Array, width: int) -> pa.LargeListArray:
     return pa.LargeListArray.from_arrays(offsets, values)
 
 
+class _SplitWriter:
+    """Writes examples that come in pieces of any size as whole row groups."""
+
+    def __init__(self, root: Path, split: str) -> None:
+        self._folder = root / f"Split-{split}"
+        self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pa.Table] = []
+
+    def write(self, examples: pa.Table) -> None:
+        """Adds some; what does not fill a row group waits."""
+        self._waiting.append(examples)
+        if sum(piece.num_rows for piece in self._waiting) >= ROWS_PER_BATCH:
+            # In one piece, so that the bytes of the file do not tell in which it came.
+            waiting = pa.concat_tables(self._waiting).combine_chunks()
+            full = waiting.num_rows // ROWS_PER_BATCH * ROWS_PER_BATCH
+            self._flush(waiting.slice(0, full))
+            self._waiting = [waiting.slice(full)]
+
+    def close(self) -> None:
+        """Writes what waits; the file is whole then."""
+        if self._waiting:
+            self._flush(pa.concat_tables(self._waiting).combine_chunks())
+        if self._writer is not None:
+            self._writer.close()
+
+    def _flush(self, examples: pa.Table) -> None:
+        if self._writer is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # The reader compares schemas by the name of the list's element, which Parquet's own spelling would change.
+            self._writer = pq.ParquetWriter(
+                self._folder / "examples.parquet",
+                examples.schema,
+                use_compliant_nested_type=False,
+                compression="zstd",
+                compression_level=1,
+            )
+        if examples.num_rows:
+            self._writer.write_table(examples, ROWS_PER_BATCH)
+
+
 def write_split(root: Path, split: str, examples: pa.Table, rows: pa.Table) -> None:
     """Writes one split below the artifact's root."""
-    folder = root / f"Split-{split}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (root / "rows").mkdir(exist_ok=True)
-    # The reader compares schemas by the name of the list's element, which Parquet's own spelling would change.
-    pq.write_table(
-        examples,
-        folder / "examples.parquet",
-        row_group_size=ROWS_PER_BATCH,
-        use_compliant_nested_type=False,
-        compression="zstd",
-        compression_level=1,
-    )
+    with closing(_SplitWriter(root, split)) as writer:
+        writer.write(examples)
+    _write_rows(root, split, rows)
+
+
+def _write_rows(root: Path, split: str, rows: pa.Table) -> None:
+    (root / "rows").mkdir(parents=True, exist_ok=True)
     pq.write_table(rows, root / "rows" / f"{split}.parquet", compression="zstd")
 
 
 def write_examples(
-    root: Path, log: pa.Table, features: pa.Table, spec: FeatureSpec, config: SplitConfig, label_delay_s: int
+    root: Path,
+    log: pa.Table,
+    features: Iterable[pa.RecordBatch],
+    spec: FeatureSpec,
+    config: SplitConfig,
+    label_delay_s: int,
 ) -> dict[Part, int]:
     """Cuts features by time and writes the splits below `root`; returns the rows of every part of the log.
 
+    Features are in memory a batch at a time, and what of a split does not fill a row group yet.
+
     Args:
         root: folder of the artifact.
-        log: canonical transactions in event-time order.
+        log: canonical transactions in event-time order, at least `ROW_COLUMNS` and the label.
         features: their features (float64) as `components.features` computes them, row by row in the same order.
         spec: which features.
         config: the shares of the splits.
@@ -89,9 +134,6 @@ def write_examples(
     event_time = log["event_time"].cast(pa.int64()).to_numpy()
     if not len(event_time):
         raise LogError("no row of the log is good; look at the dead letters for the reasons")
-    # The rows meet by position alone: one row off, and every label would belong to another transaction.
-    if not features["transaction_id"].equals(log["transaction_id"]):
-        raise ArtifactError("the features are not in the order of the log's rows; compute them again")
     cuts = plan(int(event_time[0]), int(event_time[-1]), label_delay_s, config)
     part = assign(event_time, log[LABEL].is_valid().to_numpy(), cuts)
     rows_of = counts(part)
@@ -100,10 +142,25 @@ def write_examples(
             f"no row with a label falls into {' or '.join(empty)} (rows: {_listed(rows_of)}); give a log whose labels "
             "are filled in and which has no long gaps"
         )
+    with ExitStack() as stack:
+        writers = {split: stack.enter_context(closing(_SplitWriter(root, split))) for split in SPLITS}
+        begin = 0
+        for batch in features:
+            end = begin + batch.num_rows
+            computed, of_log = pa.Table.from_batches([batch]), log.slice(begin, batch.num_rows)
+            if not computed["transaction_id"].equals(of_log["transaction_id"]):
+                raise ArtifactError(_MISPLACED)
+            for split, writer in writers.items():
+                rows = pa.array(np.flatnonzero(part[begin:end] == PARTS.index(split)))
+                if len(rows):
+                    labelled = to_float32(computed.take(rows)).append_column(LABEL, of_log[LABEL].take(rows))
+                    writer.write(to_examples(labelled, spec))
+            begin = end
+        if begin != log.num_rows:
+            raise ArtifactError(_MISPLACED)
     for split in SPLITS:
         rows = pa.array(np.flatnonzero(part == PARTS.index(split)))
-        labelled = to_float32(features.take(rows)).append_column(LABEL, log[LABEL].take(rows))
-        write_split(root, split, to_examples(labelled, spec), log.select(ROW_COLUMNS).take(rows))
+        _write_rows(root, split, log.select(ROW_COLUMNS).take(rows))
     return rows_of
 
 

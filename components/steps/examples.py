@@ -11,12 +11,13 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
 
-from components.examples import COUNTS_FILE, write_examples
+from components.examples import COUNTS_FILE, ROW_COLUMNS, ROWS_PER_BATCH, write_examples
 from components.features import build_feature_table
 from components.splits import SPLITS, SplitConfig
 from components.steps.artifacts import FeatureSpecification, Transactions, path_of
 from components.steps.parameters import from_parameter
 from schemas.features import FeatureSpec
+from schemas.transaction import LABEL
 
 
 @component
@@ -37,8 +38,8 @@ def build_examples(
         build_feature_table(log, features, specification)
         rows = write_examples(
             path_of(examples),
-            pq.read_table(log),
-            pq.read_table(features),
+            pq.read_table(log, columns=[*ROW_COLUMNS, LABEL]),
+            pq.ParquetFile(features).iter_batches(ROWS_PER_BATCH),
             specification,
             from_parameter(SplitConfig, splits),
             label_delay_s,

@@ -145,7 +145,7 @@ def train(history: pa.Table, mapping: SourceMapping, spec: FeatureSpec, destinat
     """Trains a network of the default size for an epoch, which costs as much to ask as one that has learnt all."""
     examples = folder / "examples"
     features = compute_features(history, spec)
-    write_examples(examples, history, features, spec, SplitConfig(), mapping.label_delay_s)
+    write_examples(examples, history, features.to_batches(), spec, SplitConfig(), mapping.label_delay_s)
     analyze(examples, spec)
     destination.parent.mkdir(parents=True)
     train_and_export(

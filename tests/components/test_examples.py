@@ -197,11 +197,20 @@ def test_features_in_another_order_than_the_log_are_refused(tiny_examples, tmp_p
         write(tiny_examples, tmp_path, tiny_examples.log, tiny_examples.features.slice(1))
 
 
+def test_the_files_are_the_same_whatever_batches_the_features_come_in(tiny_examples, tmp_path):
+    rows_of = {}
+    for size in (777, 40_000):
+        rows_of[size] = write(tiny_examples, tmp_path / str(size), tiny_examples.log, tiny_examples.features, size=size)
+    assert rows_of[777] == rows_of[40_000] == tiny_examples.rows
+    for file in sorted((tmp_path / "777").rglob("*.parquet")):
+        assert file.read_bytes() == (tmp_path / "40000" / file.relative_to(tmp_path / "777")).read_bytes(), file
+
+
 def test_a_log_shorter_than_its_warm_up_is_refused(tiny_examples, tmp_path):
     long = dataclasses.replace(tiny.SPLITS, warm_up_s=60 * 86_400)
     with pytest.raises(LogError, match="too little to split by time"):
         write(tiny_examples, tmp_path, tiny_examples.log, tiny_examples.features, long)
 
 
-def write(examples, root, log, features, config: SplitConfig = tiny.SPLITS):
-    return write_examples(root, log, features, examples.spec, config, examples.label_delay_s)
+def write(examples, root, log, features, config: SplitConfig = tiny.SPLITS, size=1_000):
+    return write_examples(root, log, features.to_batches(size), examples.spec, config, examples.label_delay_s)

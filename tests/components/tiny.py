@@ -61,7 +61,7 @@ def make_examples(folder: Path) -> ExampleSet:
     log = ingest(folder / "log.parquet", mapping, None).transactions
     spec = specify(mapping.provided)
     features = compute_features(log, spec)
-    rows = write_examples(folder / "examples", log, features, spec, SPLITS, mapping.label_delay_s)
+    rows = write_examples(folder / "examples", log, features.to_batches(), spec, SPLITS, mapping.label_delay_s)
     return ExampleSet(folder / "examples", spec, log, features, mapping.label_delay_s, rows)
 
 
