@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import pyarrow.parquet as pq
 from components.features import build_feature_table, compute_features
 from components.features.table import BATCH_ROWS
 from pipelines.benchmarks.comparison import Contest, Result, Timing
+from pipelines.benchmarks.own_process import in_own_process, peak_mib
 from schemas.errors import BenchmarkError
 from schemas.features import KEYS, FeatureSpec, specify
 from schemas.sources import SourceMapping
@@ -133,14 +131,7 @@ def _measure(transactions: pa.Table, copies: int, spec: FeatureSpec, folder: Pat
     log, out = folder / "transactions.parquet", folder / "features.parquet"
     write_copies(transactions, copies, log)
     try:
-        # Spawned, because a fork begins with this process' memory.
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            built = process.submit(_build, log, out, spec).result()
-    except BrokenProcessPool as error:
-        raise BenchmarkError(
-            f"the process that built features of {copies} copies was killed, for want of memory perhaps; take fewer "
-            "rows or copies"
-        ) from error
+        built = in_own_process(f"features of {copies} copies", _build, log, out, spec)
     finally:
         log.unlink()
     out.unlink()
@@ -154,15 +145,7 @@ def _build(log: Path, out: Path, spec: FeatureSpec) -> Build:
     compute_features(pa.Table.from_batches([head]), spec)
     began = time.perf_counter()
     rows = build_feature_table(log, out, spec)
-    return Build(rows, time.perf_counter() - began, _peak_mib(), out.stat().st_size)
-
-
-def _peak_mib() -> float:
-    """The largest resident set that this process had; unlike getrusage's, it begins with the process itself."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise BenchmarkError("this system does not say how much memory a process had at most (VmHWM); measure on Linux")
+    return Build(rows, time.perf_counter() - began, peak_mib(), out.stat().st_size)
 
 
 def _timing(build: Build) -> Timing:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pipelines.benchmarks.comparison import Result
+    from pipelines.benchmarks.dataplane import Plane
     from pipelines.benchmarks.gateway import Load
     from pipelines.benchmarks.machine import Machine
     from pipelines.benchmarks.online_features import Pace
@@ -92,6 +93,37 @@ def features_build(rows: int | None, log: Path | None, source: str | None, copie
     transactions, mapping = _transactions(rows, log, source)
     with tempfile.TemporaryDirectory(prefix="fraudops-bench.") as folder:
         return _reply(features_build.benchmark(transactions, mapping, copies, Path(folder), console.say), machine)
+
+
+@command.command()
+@click.option("--rows", type=click.IntRange(min=1), default=200_000, show_default=True, help="Rows to simulate, about.")
+@click.option("--ours-only", is_flag=True, help="Leave stock TFX out.")
+@click.option(
+    "--declaration/--no-declaration",
+    default=True,
+    show_default=True,
+    help="Time the training pipeline up to its Transform, with all declared features, too.",
+)
+@console.json_option
+def dataplane(rows: int, ours_only: bool, declaration: bool) -> console.Reply:
+    """From a CSV file to a transform graph, beside stock TFX."""
+    from pipelines.benchmarks import dataplane
+    from pipelines.benchmarks.machine import this_machine
+
+    machine = this_machine()
+    with tempfile.TemporaryDirectory(prefix="fraudops-bench.") as folder:
+        result = dataplane.benchmark(rows, not ours_only, declaration, Path(folder), console.say)
+    return _reply(result, machine, _planes(result.planes))
+
+
+def _planes(planes: Sequence[Plane]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table("", "columns", "profiled rows", "peak MiB", "seconds by step", box=None)
+    for plane in planes:
+        steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in plane.steps.items())
+        table.add_row(plane.side, f"{plane.columns}", f"{plane.profiled_rows:,}", f"{plane.peak_mib:,.0f}", steps)
+    return table
 
 
 @command.command("training-input")

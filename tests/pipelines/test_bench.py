@@ -46,10 +46,10 @@ def side(**columns: list[float]) -> Side:
 
 def test_without_a_name_the_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(bench(capsys)["benchmarks"]) == [
-        "features", "features-build", "training-input", "online-features", "simulate", "gateway"
+        "features", "features-build", "dataplane", "training-input", "online-features", "simulate", "gateway"
     ]  # fmt: skip
     assert main(["bench"]) == 0
-    assert len(capsys.readouterr().err.strip().splitlines()) == 6
+    assert len(capsys.readouterr().err.strip().splitlines()) == 7
 
 
 def test_features_are_those_of_the_peers_and_the_object_says_how_fast(
