@@ -24,6 +24,7 @@ from tfx.proto import example_gen_pb2
 from components import examples
 from components.features import compute_features, to_float32
 from components.features.table import IN_MEMORY
+from components.records import write_records
 from components.schema import curated_schema
 from components.trainer import TrainingConfig, batches, transform_split
 from components.transform import preprocessing_fn
@@ -62,7 +63,8 @@ def benchmark(transactions: pa.Table, spec: FeatureSpec, runs: int, folder: Path
     rows = transactions.num_rows // size * size
     write_parquet(transactions.slice(0, rows), spec, folder)
     records = folder / "records.gz"
-    write_records(folder, spec, records)
+    # As stock TFX's ExampleGen writes them.
+    write_records(folder, _SPLIT, spec, records)
     graph = analyze(folder, spec)
 
     def ours() -> tf.data.Dataset:
@@ -106,22 +108,6 @@ def write_parquet(transactions: pa.Table, spec: FeatureSpec, root: Path) -> None
     )
     numbered = table.set_column(table.column_names.index(LABEL), LABEL, numbers)
     examples.write_split(root, _SPLIT, numbered, transactions.select(["transaction_id"]))
-
-
-def write_records(root: Path, spec: FeatureSpec, path: Path) -> None:
-    """Writes the split's rows as stock TFX's ExampleGen does: one serialized `tf.Example` each, gzipped."""
-    texts = {i.name for i in spec.categorical}
-    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
-        for features, labels in examples.read_batches(root, _SPLIT, spec):
-            lists = {name: values.reshape(len(labels), -1).tolist() for name, values in features.items()}
-            lists[LABEL] = labels.reshape(-1, 1).tolist()
-            for row in range(len(labels)):
-                example = tf.train.Example()
-                written = example.features.feature
-                for name, values in lists.items():
-                    kind = written[name].bytes_list if name in texts else written[name].float_list
-                    kind.value.extend(values[row])
-                writer.write(example.SerializeToString())
 
 
 def analyze(root: Path, spec: FeatureSpec) -> tft.TFTransformOutput:
