@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from components.distances import (
@@ -51,9 +50,10 @@ def test_the_distances_bound_each_other(p, q):
 
 @given(counts, counts)
 def test_the_ks_distance_is_that_of_the_rows_in_the_bins(a, b):
-    rows = [np.repeat(np.arange(4), n) for n in (a, b)]
+    first, second = (np.repeat(np.arange(4), n) for n in (a, b))
+    distance = max(abs(np.mean(first <= x) - np.mean(second <= x)) for x in range(4))
     p, q = (np.array(n) / sum(n) for n in (a, b))
-    assert kolmogorov_smirnov_distance(p, q) == pytest.approx(ks_2samp(*rows, method="asymp").statistic, abs=1e-12)
+    assert kolmogorov_smirnov_distance(p, q) == pytest.approx(distance, abs=1e-12)
 
 
 @given(counts, counts)

@@ -1,0 +1,379 @@
+"""The profile: what is counted of some rows, per feature and segment; profiles of one layout add up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from components.profiles.layout import ALL, Edges, Layout, Split, feature_columns, flat, is_text, number_values
+from components.profiles.repeats import NO_REPEATS, Repeats, signatures
+from schemas.errors import ArtifactError
+from schemas.features import AMOUNT
+from schemas.transaction import LABEL, second_of_day
+
+Counts = npt.NDArray[np.int64]
+
+# Labels as positions: not known, genuine, fraud.
+UNKNOWN, GENUINE, FRAUD = range(3)
+HALF_HOURS = 48
+# How many values of a text are known by name beyond those of the layout: enough for each that has half a percent.
+NAMED_VALUES = 200
+# DDSketch (C. Masson, J. Rim, H. Lee, PVLDB 12, 2019) with logarithmic buckets 5 % wide: a quantile is right within
+# 2.5 %, small integers are apart, and no bound need be known beforehand.
+_GROWTH = math.log(1.05)
+_SMALLEST, _LARGEST = 1e-3, 1e15
+_MAGNITUDES = math.ceil(math.log(_LARGEST / _SMALLEST) / _GROWTH) + 1
+# Missing values come first, as the lowest; then negative numbers, zero, positive ones.
+_ZERO = 1 + _MAGNITUDES
+SKETCH_WIDTH = _ZERO + _MAGNITUDES + 1
+_ROWS_AT_ONCE = 262_144
+
+
+@dataclass(frozen=True)
+class NumberCounts:
+    """What is counted of one number.
+
+    Attributes:
+        bins: values `[segments, fine edges + 2]`: up to each edge, above the last, missing.
+        sketch: values of all rows `[label, SKETCH_WIDTH]` by magnitude, the missing first.
+    """
+
+    bins: Counts
+    sketch: Counts
+
+
+@dataclass(frozen=True)
+class TextCounts:
+    """What is counted of one text.
+
+    Attributes:
+        bins: values `[segments, named values + 2]`: each named one, all others, missing.
+        named: of all rows, `[label]` by value for the most frequent values, never the missing; of a column with more
+            than `NAMED_VALUES` a rare value may be counted too low.
+        total: values of all rows `[label]`, the missing included.
+        missing: values of all rows `[label]`.
+    """
+
+    bins: Counts
+    named: Mapping[str, tuple[int, int, int]]
+    total: Counts
+    missing: Counts
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is counted of some rows.
+
+    Attributes:
+        layout: of what.
+        rows: `[segments, label]`.
+        half_hours: rows `[segments, 48]` by the half hour of the UTC day; all 0 where the rows have no time.
+        numbers, texts: by column; columns that the layout does not know have no bins.
+        amounts: rows `[SKETCH_WIDTH]` by currency, "" where the rows have none.
+        repeats: a sample of signatures.
+    """
+
+    layout: Layout
+    rows: Counts
+    half_hours: Counts
+    numbers: Mapping[str, NumberCounts]
+    texts: Mapping[str, TextCounts]
+    amounts: Mapping[str, Counts]
+    repeats: Repeats
+
+    @property
+    def columns(self) -> frozenset[str]:
+        return frozenset((*self.numbers, *self.texts))
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object; profiles of the same rows give the same one."""
+        return {
+            "layout": self.layout.to_dict(),
+            "rows": self.rows.tolist(),
+            "half_hours": self.half_hours.tolist(),
+            "numbers": {
+                name: {"bins": c.bins.tolist(), "sketch": [_sparse(of_label) for of_label in c.sketch]}
+                for name, c in self.numbers.items()
+            },
+            "texts": {
+                name: {
+                    "bins": c.bins.tolist(),
+                    "named": dict(c.named),
+                    "total": c.total.tolist(),
+                    "missing": c.missing.tolist(),
+                }
+                for name, c in self.texts.items()
+            },
+            "amounts": {currency: _sparse(sketch) for currency, sketch in self.amounts.items()},
+            "repeats": self.repeats.to_dict(),
+        }
+
+    @staticmethod
+    def from_dict(raw: Mapping[str, Any]) -> Profile:
+        """Reads back `to_dict`.
+
+        Raises:
+            ArtifactError: it is no profile.
+        """
+        try:
+            return Profile(
+                Layout.from_dict(raw["layout"]),
+                _array(raw["rows"]),
+                _array(raw["half_hours"]),
+                {
+                    name: NumberCounts(_array(c["bins"]), np.stack([_dense(of_label) for of_label in c["sketch"]]))
+                    for name, c in raw["numbers"].items()
+                },
+                {
+                    name: TextCounts(
+                        _array(c["bins"]),
+                        {value: tuple(counts) for value, counts in c["named"].items()},
+                        _array(c["total"]),
+                        _array(c["missing"]),
+                    )
+                    for name, c in raw["texts"].items()
+                },
+                {currency: _dense(sketch) for currency, sketch in raw["amounts"].items()},
+                Repeats.from_dict(raw["repeats"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ArtifactError(f"not a profile ({error!r}); profile the data again") from error
+
+
+def profile(rows: pa.Table | Iterable[pa.Table], layout: Layout) -> Profile:
+    """The profile of a table, or of the tables that an iterator gives, one at a time in memory.
+
+    Args:
+        rows: features as `compute_features` gives them, as float32 or float64, `is_fraud` where labels are known, and
+            those of the transaction's own columns that are to be watched; `event_time` is needed for faults of time,
+            `card_id` and `merchant_id` for repeated days.  All tables have the same columns.
+        layout: of the baseline.
+    """
+    tables = [rows] if isinstance(rows, pa.Table) else rows
+    return merge(_profile(batch, layout) for table in tables for batch in _batches(table))
+
+
+def merge(profiles: Iterable[Profile]) -> Profile:
+    """The profile of the rows of all.
+
+    Raises:
+        ArtifactError: there is none, or they count different things.
+    """
+    parts = iter(profiles)
+    first = next(parts, None)
+    if first is None:
+        raise ArtifactError("there is no profile to merge; give the rows of at least one batch")
+    return reduce(_add, parts, first)
+
+
+def sketch_quantile(sketch: Counts, share: float) -> float:
+    """The value below which this share of the present values lies, within 2.5 %; NaN where there is none."""
+    cumulated = np.cumsum(sketch[1:])
+    if not cumulated[-1]:
+        return math.nan
+    step = int(np.searchsorted(cumulated, share * cumulated[-1])) + 1 - _ZERO
+    if step == 0:
+        return 0.0
+    # The middle of the bucket.
+    magnitude = _SMALLEST * math.exp((abs(step) - 1) * _GROWTH)
+    return math.copysign(magnitude, step)
+
+
+def _batches(table: pa.Table) -> Iterator[pa.Table]:
+    for first in range(0, max(table.num_rows, 1), _ROWS_AT_ONCE):
+        yield table.slice(first, _ROWS_AT_ONCE)
+
+
+def _profile(batch: pa.Table, layout: Layout) -> Profile:
+    label = _labels(batch)
+    splits = list(_segment_positions(batch, layout))
+    segments = len(layout.segments)
+    numbers, texts = {}, {}
+    for name in feature_columns(batch):
+        width = batch[name].type.list_size if pa.types.is_fixed_size_list(batch[name].type) else 1
+        of_values = [_repeated(positions, width) for positions in splits]
+        labels = _repeated(label, width)
+        if is_text(batch[name].type):
+            texts[name] = _count_text(batch[name], layout.texts.get(name, ()), labels, of_values, segments)
+        else:
+            values = number_values(batch[name])
+            numbers[name] = _count_number(values, layout.numbers.get(name, Edges()), labels, of_values, segments)
+    half_hour = _half_hours(batch)
+    return Profile(
+        layout,
+        _by_segment(label, 3, splits, segments),
+        np.zeros((segments, HALF_HOURS), np.int64)
+        if half_hour is None
+        else _by_segment(half_hour, HALF_HOURS, splits, segments),
+        numbers,
+        texts,
+        dict(_amounts(batch)),
+        signatures(batch) if {"card_id", "merchant_id", AMOUNT, "event_time"} <= {*batch.column_names} else NO_REPEATS,
+    )
+
+
+def _labels(batch: pa.Table) -> Counts:
+    if LABEL not in batch.column_names:
+        return np.full(batch.num_rows, UNKNOWN)
+    return flat(batch[LABEL].cast(pa.int8())).cast(pa.int64()).fill_null(-1).to_numpy() + 1
+
+
+def _segment_positions(batch: pa.Table, layout: Layout) -> Iterator[Counts]:
+    """For each split the position of each row's segment in `layout.segments`."""
+    first = layout.segments.index(ALL) + 1
+    for split in layout.splits:
+        yield first + _within(split, batch)
+        first += len(split.names)
+
+
+def _within(split: Split, batch: pa.Table) -> Counts:
+    rest = len(split.names) - 1
+    if split.column not in batch.column_names:
+        return np.full(batch.num_rows, rest)
+    if split.edges:
+        amounts = number_values(batch[split.column])
+        return np.where(np.isnan(amounts), rest, np.searchsorted(split.edges, amounts))
+    return _text_positions(batch[split.column], split.values, rest=rest, missing=rest)[0]
+
+
+def _text_positions(
+    column: pa.ChunkedArray, values: tuple[str, ...], rest: int, missing: int
+) -> tuple[Counts, Counts, pa.Array]:
+    """The bin of each value, its position in the dictionary, and the dictionary; "" and null are missing."""
+    encoded = flat(column).fill_null("").dictionary_encode()
+    position_of = {value: position for position, value in enumerate(values)} | {"": missing}
+    words = encoded.dictionary
+    of_word = np.array([position_of.get(word, rest) for word in words.to_pylist()], np.int64)
+    codes = encoded.indices.to_numpy().astype(np.int64)
+    return of_word[codes], codes, words
+
+
+def _repeated(positions: Counts, width: int) -> Counts:
+    return np.repeat(positions, width) if width > 1 else positions
+
+
+def _by_segment(bins: Counts, width: int, splits: list[Counts], segments: int) -> Counts:
+    """Counts `[segments, width]`: of all rows, and of each segment."""
+    counts = np.zeros(segments * width, np.int64)
+    counts[:width] = np.bincount(bins, minlength=width)
+    for positions in splits:
+        counts += np.bincount(positions * width + bins, minlength=len(counts))
+    return counts.reshape(segments, width)
+
+
+def _count_number(
+    values: npt.NDArray[np.float64], edges: Edges, label: Counts, splits: list[Counts], segments: int
+) -> NumberCounts:
+    missing = np.isnan(values)
+    bins = np.where(missing, len(edges.fine) + 1, np.searchsorted(edges.fine, values))
+    sketched = np.bincount(label * SKETCH_WIDTH + _magnitudes(values), minlength=3 * SKETCH_WIDTH)
+    return NumberCounts(
+        _by_segment(bins, len(edges.fine) + 2, splits, segments), sketched.reshape(3, SKETCH_WIDTH).astype(np.int64)
+    )
+
+
+def _magnitudes(values: npt.NDArray[np.float64]) -> Counts:
+    """The place of each value in a sketch: the nearest bucket; beyond the largest the last."""
+    sizes = np.clip(np.nan_to_num(np.abs(values), posinf=_LARGEST), 0.0, _LARGEST)
+    # Half a bucket below the smallest is zero.
+    steps = np.rint(np.log(np.maximum(sizes, _SMALLEST / 2) / _SMALLEST) / _GROWTH).astype(np.int64) + 1
+    steps = np.where(sizes < _SMALLEST, 0, np.maximum(steps, 1))
+    return np.where(np.isnan(values), 0, _ZERO + np.sign(np.nan_to_num(values)).astype(np.int64) * steps)
+
+
+def _count_text(
+    column: pa.ChunkedArray, values: tuple[str, ...], label: Counts, splits: list[Counts], segments: int
+) -> TextCounts:
+    rest, missing = len(values), len(values) + 1
+    bins, codes, words = _text_positions(column, values, rest, missing)
+    of_word = np.bincount(codes * 3 + label, minlength=3 * len(words)).reshape(len(words), 3).astype(np.int64)
+    # One more than are kept, since one of them may be the missing.
+    order = np.argsort(-of_word.sum(axis=1), kind="stable")[: NAMED_VALUES + 1]
+    frequent = words.take(pa.array(order)).to_pylist()
+    named = {word: tuple(of_word[i].tolist()) for word, i in zip(frequent, order, strict=True) if word}
+    return TextCounts(
+        _by_segment(bins, len(values) + 2, splits, segments),
+        _most_frequent(named),
+        np.bincount(label, minlength=3).astype(np.int64),
+        np.bincount(label[bins == missing], minlength=3).astype(np.int64),
+    )
+
+
+def _most_frequent(named: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int, int]]:
+    ranked = sorted(named.items(), key=lambda item: (-sum(item[1]), item[0]))
+    return {value: (counts[0], counts[1], counts[2]) for value, counts in ranked[:NAMED_VALUES]}
+
+
+def _half_hours(batch: pa.Table) -> Counts | None:
+    if "event_time" not in batch.column_names:
+        return None
+    micros = flat(batch["event_time"]).cast(pa.int64()).to_numpy()
+    return second_of_day(micros) // (86_400 // HALF_HOURS)
+
+
+def _amounts(batch: pa.Table) -> Iterator[tuple[str, Counts]]:
+    if AMOUNT not in batch.column_names:
+        return
+    magnitudes = _magnitudes(number_values(batch[AMOUNT]))
+    if "currency" not in batch.column_names:
+        yield "", np.bincount(magnitudes, minlength=SKETCH_WIDTH).astype(np.int64)
+        return
+    _, codes, words = _text_positions(batch["currency"], (), rest=0, missing=0)
+    for code, currency in enumerate(words.to_pylist()):
+        yield currency, np.bincount(magnitudes[codes == code], minlength=SKETCH_WIDTH).astype(np.int64)
+
+
+def _add(a: Profile, b: Profile) -> Profile:
+    if a.layout != b.layout:
+        raise ArtifactError("profiles of two layouts cannot be added; profile both in the layout of the baseline")
+    if a.columns != b.columns:
+        raise ArtifactError(
+            f"profiles of different columns cannot be added; only one has {', '.join(sorted(a.columns ^ b.columns))}"
+        )
+    none = np.zeros(SKETCH_WIDTH, np.int64)
+    return Profile(
+        a.layout,
+        a.rows + b.rows,
+        a.half_hours + b.half_hours,
+        {
+            name: NumberCounts(c.bins + b.numbers[name].bins, c.sketch + b.numbers[name].sketch)
+            for name, c in a.numbers.items()
+        },
+        {name: _add_texts(c, b.texts[name]) for name, c in a.texts.items()},
+        {
+            currency: a.amounts.get(currency, none) + b.amounts.get(currency, none)
+            for currency in sorted({*a.amounts, *b.amounts})
+        },
+        a.repeats + b.repeats,
+    )
+
+
+def _add_texts(a: TextCounts, b: TextCounts) -> TextCounts:
+    nothing = (0, 0, 0)
+    named = {
+        value: tuple(x + y for x, y in zip(a.named.get(value, nothing), b.named.get(value, nothing), strict=True))
+        for value in {*a.named, *b.named}
+    }
+    return TextCounts(a.bins + b.bins, _most_frequent(named), a.total + b.total, a.missing + b.missing)
+
+
+def _sparse(sketch: Counts) -> dict[str, int]:
+    return {str(place): int(sketch[place]) for place in np.flatnonzero(sketch)}
+
+
+def _dense(raw: Mapping[str, int]) -> Counts:
+    sketch = np.zeros(SKETCH_WIDTH, np.int64)
+    for place, count in raw.items():
+        sketch[int(place)] = count
+    return sketch
+
+
+def _array(raw: list[Any]) -> Counts:
+    return np.array(raw, np.int64)
