@@ -216,7 +216,9 @@ def _one_type(raw: Values) -> tuple[pa.Array, np.ndarray]:
 
 
 def _is_identifier(value: Any) -> bool:
-    return value.is_integer() if isinstance(value, float) else type(value) in (str, int, type(None))
+    if isinstance(value, float):
+        return value.is_integer() and abs(value) <= EXACT
+    return type(value) in (str, int, type(None))
 
 
 def _as_text(value: Any) -> str | None:

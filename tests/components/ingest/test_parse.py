@@ -223,3 +223,9 @@ def test_nothing_raises_on_a_value(values: list[Any]) -> None:
             assert not np.any(parsed.missing & parsed.wrong)
         assert not np.any(label.known & label.wrong)
         assert np.isfinite(number.values[number.missing | number.wrong]).all()
+
+
+def test_a_whole_number_too_large_for_a_float_is_no_identifier_whatever_stands_beside_it() -> None:
+    large = float(2**53 + 2)
+    assert parse.text(pa.array([large])).wrong.tolist() == [True]
+    assert parse.text([large, "t1", float(2**53)]).wrong.tolist() == [True, False, False]
