@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "node": ("pipelines.commands.node", "Run a scheduled pipeline node by node."),
     "compile": ("pipelines.commands.compile", "Write what a scheduler needs to run a pipeline."),
     "features": ("pipelines.commands.features", "Compute the features of a log; compare two results."),
+    "schema": ("pipelines.commands.schema", "Say what the curated schema would need for a log to pass."),
     "report": ("pipelines.commands.report", "Say where the report of the last run is, or write one."),
     "models": ("pipelines.commands.models", "Look at the registered versions; approve, reject or revoke one."),
     "rollout": ("pipelines.commands.rollout", "Watch a rollout; pause, resume or abort it."),

@@ -10,9 +10,10 @@ from components.drift import DriftThresholds, compare
 from components.examples import to_examples
 from components.gate import anomaly_reasons
 from components.schema import curated_schema, declared_schema
+from components.schema_update import possible_range
 from schemas.currency import MINOR_UNIT_DECIMALS
 from schemas.errors import DeclarationError
-from schemas.features import DAY, EARTH_RADIUS_KM, FEATURES, LOOK_BACK, PROBE, ROW_INPUTS, Feature, RowInput, specify
+from schemas.features import DAY, FEATURES, PROBE, ROW_INPUTS, Feature, RowInput, specify
 from schemas.sources import known, load
 from schemas.transaction import LABEL
 
@@ -42,24 +43,12 @@ def test_a_declared_input_has_its_type_its_width_and_its_bounds(declaration):
     assert feature.presence.min_fraction == 1
     if not declaration.is_text:
         domain = feature.float_domain
-        assert domain.disallow_inf and domain.HasField("min") and domain.min == 0
+        assert domain.disallow_inf and domain.HasField("min")
         assert domain.disallow_nan == is_never_missing(declaration)
+        least, largest = possible_range(declaration)
         highest = domain.max if domain.HasField("max") else math.inf
-        assert highest == pytest.approx(largest_possible(declaration), rel=1e-5)
-        assert highest >= largest_possible(declaration)
-
-
-def largest_possible(declaration):
-    """The largest value that a declared number can have on any source; infinite where nothing bounds it."""
-    if isinstance(declaration, RowInput):
-        return 604_799 if declaration.name == "second_of_week" else math.inf
-    if declaration.cap is not None:
-        return declaration.cap
-    if declaration.aggregate in ("first_seen", "fraud_rate"):
-        return 1
-    if "seconds" in declaration.aggregate:
-        return LOOK_BACK.length_s + LOOK_BACK.hop_s
-    return math.pi * EARTH_RADIUS_KM if "distance" in declaration.aggregate else math.inf
+        assert (domain.min, highest) == (least, pytest.approx(largest, rel=1e-5))
+        assert highest >= largest
 
 
 FEW_FREQUENT_VALUES = ("channel", "currency", "country")
