@@ -46,5 +46,6 @@ def to_records(columns: Mapping[str, np.ndarray]) -> list[bytes]:
         for name, values in lists.items():
             kind = written[name].bytes_list if is_text[name] else written[name].float_list
             kind.value.extend(values[row])
-        records.append(example.SerializeToString())
+        # Features are a map, whose order would differ from one process to the next.
+        records.append(example.SerializeToString(deterministic=True))
     return records
