@@ -53,7 +53,7 @@ LAWS: dict[Statistic, Law] = {
     "psi": Law(0.25, 0.1, "square"),
     "jensen_shannon": Law(0.05, 0.02, "square"),
     "kolmogorov_smirnov": Law(0.2, 0.1, "linear"),
-    "missing_share_change": Law(0.03, 0.02, "linear"),
+    "missing_share_change": Law(0.04, 0.02, "linear"),
     "label_share_factor": Law(2.0, 2.0, "factor"),
     "volume_factor": Law(3.0, 2.0, "factor"),
     "new_value_share": Law(0.01, 0.005, "linear"),

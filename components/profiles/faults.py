@@ -33,7 +33,7 @@ def _unit(current: Profile, baseline: Profile, support: Support) -> Iterator[Mea
     """By which factor the median amount of a currency changed."""
     for currency, before in baseline.amounts.items():
         after = current.amounts.get(currency)
-        if after is None or min(after[1:].sum(), before[1:].sum()) < support.rows:
+        if after is None or min(after[1:].sum(), before[1:].sum()) < support.amounts:
             continue
         then, now = sketch_quantile(before, 0.5), sketch_quantile(after, 0.5)
         if min(then, now) > 0:

@@ -47,19 +47,21 @@ class Support:
     Attributes:
         rows_per_bin: a distribution needs as many values as that times its bins: at 100 the PSI of two samples of one
             distribution is 0.02 on average, and its standard deviation less.
-        rows: of a share or an amount's median.
+        rows: a share of rows needs as many: at 2,000 the standard error of a difference is at most 0.016.
+        amounts: the median amount of a currency needs as many rows, whose error matters little next to a factor.
         frauds: the share of frauds needs as many on either side at the rate of both together: frauds come in campaigns
             of dozens, so that smaller numbers double by chance from one week to the next.
         labels: how well a column ranks frauds needs as many of each label on either side.
     """
 
     rows_per_bin: int = 100
-    rows: int = 500
+    rows: int = 2_000
+    amounts: int = 100
     frauds: int = 100
     labels: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("rows_per_bin", "rows", "frauds", "labels"):
+        for name in ("rows_per_bin", "rows", "amounts", "frauds", "labels"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"support {name} is {getattr(self, name)}; it must be 1 or more")
 

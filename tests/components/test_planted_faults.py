@@ -322,7 +322,7 @@ def test_the_weeks_that_follow_pass_unchanged_in_every_declared_feature(
 
 
 @pytest.mark.slow
-def test_the_later_weeks_of_the_handbook_log_pass(handbook_log: Path) -> None:
+def test_the_later_weeks_of_the_handbook_log_pass_and_faults_planted_there_do_not(handbook_log: Path) -> None:
     log, provided = read(handbook_log, "handbook")
     setting = settle(log, specify(provided))
     assert len(setting.later) == 12
@@ -331,5 +331,17 @@ def test_the_later_weeks_of_the_handbook_log_pass(handbook_log: Path) -> None:
     for plant in (times_100, another_time_zone, a_day_twice):
         expected = PLANTED[plant]
         assert expected[:3] in findings(planted_week(setting, plant), setting)
-    leaking = setting.later[0].append_column("case_status", setting.later[0][LABEL].cast(pa.int8()))
+    week, generator = setting.later[0], np.random.default_rng(0)
+    leaking = week.append_column("case_status", week[LABEL].cast(pa.int8()))
     assert ("case_status", ALL, "label_auc") in findings(leaking, setting)
+    name = "merchant_id_amount_base_minor_mean_7d"
+    nulls = where(generator.random(week.num_rows) < 0.05, None, week[name])
+    assert (name, ALL, "missing_share_change") in findings(put(week, **{name: nulls}), setting)
+    band = next(s for s in setting.layout.splits if s.column == "amount_base_minor")
+    small = week["amount_base_minor"].to_numpy() <= band.edges[0]
+    share = setting.baseline.rows[setting.layout.segments.index(band.names[0])]
+    tripled = small & (generator.random(week.num_rows) < 2.2 * share[2] / share[1])
+    found = findings(put(week, is_fraud=where(tripled, True, week[LABEL])), setting)
+    assert {(s, statistic) for feature, s, statistic in found if feature == LABEL} == {
+        (band.names[0], "label_share_factor")
+    }

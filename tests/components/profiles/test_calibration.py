@@ -1,0 +1,122 @@
+import json
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from components.distances import kolmogorov_smirnov_distance
+from components.profiles import (
+    ALL,
+    Baseline,
+    Calibration,
+    LayoutConfig,
+    Support,
+    Thresholds,
+    calibrate,
+    compare,
+    lay_out,
+    learn,
+    profile,
+    weeks,
+)
+from components.profiles.calibration import LAWS
+from components.profiles.measures import Measured
+from schemas.errors import ArtifactError, ConfigurationError
+from schemas.transaction import SECOND_US, WEEK_S
+from tests.components.profiles.rows import COUNT, START_US, draw, put
+
+LAYOUT = lay_out(draw(0), LayoutConfig())
+
+
+def restless(seed):
+    """A week in which the count is anyone's guess: its mean moves by half from one week to the next."""
+    table = draw(seed, first_day=7 * seed)
+    rng = np.random.default_rng(seed)
+    return put(table, COUNT, rng.poisson(1.5 if seed % 2 else 2.25, table.num_rows).astype(float))
+
+
+def of(thresholds, feature, statistic, segment=ALL):
+    return thresholds.of(Measured(feature, segment, statistic, 0.0, 0.0, 0.0))
+
+
+HISTORY = [profile(restless(seed), LAYOUT) for seed in range(9)]
+CALIBRATED = calibrate(HISTORY)
+
+
+def test_what_is_restless_by_nature_gets_a_higher_threshold_and_what_is_calm_the_floor():
+    assert of(CALIBRATED, COUNT, "psi") > 2 * LAWS["psi"].fixed
+    assert of(CALIBRATED, "amount_base_minor", "psi") == LAWS["psi"].floor
+    assert CALIBRATED.pairs == 8
+
+
+def test_a_distance_must_be_twice_the_largest_that_the_history_has():
+    shares = [np.append(h.numbers[COUNT].bins[0, :-1], 0) / h.numbers[COUNT].bins[0].sum() for h in HISTORY]
+    largest = max(kolmogorov_smirnov_distance(b, a) for a, b in pairwise(shares))
+    assert of(CALIBRATED, COUNT, "kolmogorov_smirnov") == pytest.approx(2 * largest)
+
+
+def test_the_next_week_of_the_same_kind_passes_where_fixed_thresholds_would_cry():
+    week = profile(restless(9), LAYOUT)
+    assert compare(week, HISTORY[-1], CALIBRATED).findings == ()
+    cried = compare(week, HISTORY[-1], Thresholds()).findings
+    assert {finding.feature for finding in cried} == {COUNT}
+    assert not any(finding.calibrated for finding in cried)
+
+
+def test_segments_of_one_column_share_a_threshold():
+    segments = ("channel=online", "channel=chip")
+    assert len({of(CALIBRATED, COUNT, "psi", segment) for segment in segments}) == 1
+
+
+def test_without_enough_history_the_fixed_thresholds_hold():
+    few = calibrate(HISTORY[:6])
+    assert few.calibrated == {}
+    assert of(few, COUNT, "psi") == LAWS["psi"].fixed
+    assert calibrate(HISTORY[:6], Calibration(least_pairs=5)).calibrated
+
+
+def test_what_no_pair_had_the_rows_for_keeps_the_fixed_threshold():
+    strict = calibrate(HISTORY, support=Support(rows_per_bin=100_000))
+    assert of(strict, COUNT, "psi") == LAWS["psi"].fixed
+    assert ("rows", ALL, "volume_factor") in strict.calibrated
+
+
+def test_faults_are_never_calibrated():
+    assert {key[2] for key in CALIBRATED.calibrated}.isdisjoint(
+        {"unit_factor", "time_zone_gain", "repeated_day_share", "label_auc"}
+    )
+
+
+def test_weeks_are_whole_ones_from_the_first_row_on_and_gaps_count():
+    starts = np.array([0, 1, WEEK_S - 1, WEEK_S, 3 * WEEK_S, 4 * WEEK_S - 1, 4 * WEEK_S]) * SECOND_US + START_US
+    table = pa.table({"event_time": pa.array(starts).cast(pa.timestamp("us", tz="UTC"))})
+    assert [week.num_rows for week in weeks(table)] == [3, 1, 0, 2]
+    assert list(weeks(table.slice(0, 0))) == []
+
+
+def test_thresholds_are_read_back_from_json():
+    assert Thresholds.from_dict(json.loads(json.dumps(CALIBRATED.to_dict()))) == CALIBRATED
+
+
+@pytest.mark.parametrize("raw", [{}, {**CALIBRATED.to_dict(), "calibrated": {"x": {"all": {"psy": 1}}}}])
+def test_what_are_no_thresholds_is_refused(raw):
+    with pytest.raises(ArtifactError, match="calibrate them again"):
+        Thresholds.from_dict(raw)
+
+
+@pytest.mark.parametrize(("kind", "settings"), [(Calibration, {"headroom": 0.5}), (Support, {"frauds": 0})])
+def test_settings_that_make_no_sense_are_refused(kind, settings):
+    with pytest.raises(ConfigurationError, match=next(iter(settings))):
+        kind(**settings)
+
+
+def test_a_baseline_holds_all_rows_and_the_thresholds_of_its_weeks_and_is_read_back():
+    table = draw(0, rows=40_000, days=60)
+    baseline = learn(table)
+    assert baseline.profile.rows[0].sum() == table.num_rows
+    assert baseline.thresholds.pairs == 7
+    text = baseline.to_json()
+    assert Baseline.from_json(text).to_json() == text
+    with pytest.raises(ArtifactError, match="not a baseline"):
+        Baseline.from_json("[]")
