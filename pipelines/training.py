@@ -167,7 +167,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             statistics=statistics.outputs["statistics"],
             champion_statistics=champion.outputs["statistics"],
             thresholds=to_parameter(config.drift),
-            code=code_digest("components.drift", "components.steps.validate"),
+            code=code_digest("components.drift", "components.distances", "components.steps.validate"),
         ).with_id("drift")
         gate = data_gate(
             anomalies=anomalies.outputs["anomalies"],
