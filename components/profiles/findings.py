@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 from components.gate import Reason, Severity
 from components.profiles.calibration import LAWS, Thresholds
@@ -58,7 +58,7 @@ class Comparison:
     pairs: int
     measured: int
     findings: tuple[Finding, ...]
-    uncompared: tuple[tuple[str, str], ...] = field(default=())
+    uncompared: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> str:
         """One JSON object; an infinite value is the text `inf`."""
@@ -102,7 +102,7 @@ def compare(
 
 
 def reasons(comparison: Comparison) -> tuple[Reason, ...]:
-    """One reason per feature and statistic: the segment that shows it most, and in how many others it is found."""
+    """One reason per feature and statistic: about all rows if these show it, else the segment that shows it most."""
     groups: dict[tuple[str, Statistic, Severity], list[Finding]] = {}
     for finding in comparison.findings:
         groups.setdefault((finding.feature, finding.statistic, finding.severity), []).append(finding)
@@ -125,9 +125,10 @@ def _finding(measured: Measured, thresholds: Thresholds, severities: Mapping[Sta
 
 
 def _reason(found: list[Finding]) -> Reason:
-    f = found[0]
+    f = next((finding for finding in found if finding.segment == ALL), found[0])
     where = "" if f.segment == ALL else f" where {f.segment}"
-    also = f", and in {len(found) - 1} other segment{'s' if len(found) > 2 else ''}" if len(found) > 1 else ""
+    others = len(found) - 1
+    also = f"; {others} other segment{'s' if others > 1 else ''} above theirs" if others else ""
     kind = "calibrated" if f.calibrated else "fixed"
     message = (
         f"{_MESSAGES[f.statistic].format(f=f, where=where)} ({f.value:.3g}, {kind} threshold {f.threshold:.3g}{also})."
@@ -154,8 +155,8 @@ _MESSAGES: dict[Statistic, str] = {
     " is it stuck at the source?",
     "unit_factor": "The median of {f.feature} went from {f.baseline:.4g} to {f.current:.4g}{where}: are amounts in"
     " another unit? By a factor",
-    "time_zone_gain": "The hours of the day{where} fit the baseline when the clock is turned by {f.detail}: is the time"
-    " zone another one? Gain in bits",
+    "time_zone_gain": "The hours of the day{where} are those of the baseline moved by {f.detail}: is the time zone"
+    " another one? Bits of divergence that this explains",
     "repeated_day_share": "Rows of {f.detail} come again with the same card, merchant, amount and second of the day: is"
     " a day in the log twice? Their share",
     "label_auc": "The label follows from {f.feature} alone (AUC was {f.baseline:.3g}): does it hold what is known only"

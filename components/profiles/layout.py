@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ class Layout:
 
     numbers: Mapping[str, Edges]
     texts: Mapping[str, tuple[str, ...]]
-    splits: tuple[Split, ...] = field(default=())
+    splits: tuple[Split, ...] = ()
 
     @property
     def segments(self) -> tuple[str, ...]:

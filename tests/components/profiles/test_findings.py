@@ -59,16 +59,26 @@ def test_segments_with_too_few_rows_are_not_compared():
     assert "country=FR" not in {f.segment for f in findings(now) if f.feature == MEAN}
 
 
-def test_one_reason_per_feature_and_statistic_names_the_worst_segment_and_counts_the_others():
+def test_one_reason_per_feature_and_statistic_is_about_all_rows_and_counts_the_segments():
     table = draw(1)
     moved = put(table, MEAN, table[MEAN].to_numpy() * 3)
     comparison = compare(profile(moved, LAYOUT), BASELINE, Thresholds())
     given = [r for r in reasons(comparison) if r.subject == MEAN and "PSI" in r.message]
     found = [f for f in comparison.findings if (f.feature, f.statistic) == (MEAN, "psi")]
     assert len(given) == 1 and len(found) > 5
-    assert given[0].observed == max(f.value for f in found)
-    assert f"in {len(found) - 1} other segments" in given[0].message
+    assert given[0].observed == next(f.value for f in found if f.segment == ALL)
+    assert f"{len(found) - 1} other segments" in given[0].message
     assert decide(reasons(comparison)).passed
+
+
+def test_where_all_rows_do_not_show_it_the_reason_names_the_segment_that_shows_it_most():
+    table = draw(1)
+    mean = table[MEAN].to_numpy()
+    french = chosen(table, "country", "FR")
+    comparison = compare(profile(put(table, MEAN, np.where(french, mean * 1.4, mean)), LAYOUT), BASELINE, Thresholds())
+    assert ALL not in {f.segment for f in comparison.findings}
+    (reason,) = (r for r in reasons(comparison) if r.subject == MEAN and "PSI" in r.message)
+    assert "where country=FR" in reason.message
 
 
 def test_fewer_rows_are_a_finding_by_their_factor():
