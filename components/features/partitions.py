@@ -20,7 +20,8 @@ from components.features.reach import depends_on, history_begins_us, micros, wit
 from schemas.features import FeatureSpec
 from schemas.transaction import DAY_S, SECOND_US
 
-# How many rows a partition holds before context.  It bounds memory: with 60 features, 1 GB.
+# How many rows a partition holds before context.  It bounds memory: with the
+# declaration that ships, a process takes about 2 GB.
 PARTITION_ROWS = 1 << 20
 # A slot is cut with all its keys, so that there should be far more slots than partitions; each costs a count per day.
 SLOTS = 1024
