@@ -16,6 +16,13 @@ import redis
 _BOUND_S = 120
 
 
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class RedisServer:
     """A server with its data in a folder.
 
@@ -25,9 +32,7 @@ class RedisServer:
     """
 
     def __init__(self, program: str, folder: Path, options: tuple[str, ...]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._command = [program, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(folder)]
         # Redis knows no empty argument on the command line but this one, and its default would write to the disk.

@@ -22,7 +22,7 @@ from serving.features.redis import RedisTable
 from serving.features.store import reach_s
 from serving.features.table import Conflict, Range, one
 from tests.components.features.test_engine import EVERYTHING, UNUSUAL
-from tests.redis_server import RedisServer, redis_server
+from tests.redis_server import RedisServer, free_port, redis_server
 from tests.serving.features.conftest import TTL_S, redis_table
 from tests.serving.features.writer import COUNTED, payment
 
@@ -281,8 +281,10 @@ def test_a_server_that_drops_keys_is_refused(server: RedisServer) -> None:
 
 
 def test_a_cluster_is_refused(tmp_path: Path) -> None:
+    # By default the cluster's port is 10,000 above the other, where there may be none.
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     with (
-        redis_server(tmp_path, "--cluster-enabled", "yes") as server,
+        redis_server(tmp_path, *options) as server,
         pytest.raises(ConfigurationError, match="is a Redis Cluster"),
     ):
         RedisStore(server.url, "s").open(COUNTED)
