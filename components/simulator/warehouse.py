@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# In minor units of the base currency: 5 euros.
-SMALL_BASE_MINOR = 500
+# In minor units of the base currency: 8 euros.
+SMALL_BASE_MINOR = 800
 
 
 def archived(log: pa.Table, transactions: pa.Table) -> pa.Table:

@@ -27,7 +27,7 @@ POLICY = Policy(
         # Some dozen frauds a step decide, and a fraudster who empties one card is a good part of them.
         max_block_ratio=2.5,
         max_alert_ratio=2.5,
-        confidence=0.9999,
+        confidence=0.999,
         card_correlation=1.0,
     ),
 )
