@@ -19,7 +19,7 @@ from components.examples import COUNTS_FILE
 from components.gate import Reason, Verdict, anomaly_reasons, decide
 from components.steps.artifacts import DriftResult, ExpectationResult, FeatureSpecification, Transactions
 from components.steps.evidence import SPLITS
-from components.steps.validate import read_anomalies
+from components.steps.gate import read_anomalies
 from components.steps.verdicts import read_verdict
 from pipelines.runner import CompiledRun, Step, run_all
 from pipelines.training import TrainingRun, build_pipeline

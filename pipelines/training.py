@@ -14,12 +14,15 @@ from tfx.dsl.components.base.base_node import BaseNode
 from components.drift import QUANTILE_BUCKETS
 from components.evaluation import eval_config
 from components.steps.champion import ChampionStrategy
+from components.steps.drift import check_drift
 from components.steps.evidence import gather_evidence
 from components.steps.examples import build_examples
+from components.steps.expectations import check_expectations
+from components.steps.gate import data_gate
 from components.steps.ingest import ingest_log
 from components.steps.parameters import to_parameter
 from components.steps.register import register_model
-from components.steps.validate import check_drift, check_expectations, curate_schema, data_gate
+from components.steps.schema import curate_schema
 from pipelines.config import RunConfig
 from pipelines.services import Services
 from pipelines.workspace import Workspace
@@ -134,7 +137,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
         ).with_id("examples")
         schema = curate_schema(
             feature_spec=examples.outputs["feature_spec"],
-            code=code_digest("components.schema", "components.steps.validate", _packaged("fraud.pbtxt")),
+            code=code_digest("components.schema", "components.steps.schema", _packaged("fraud.pbtxt")),
         ).with_id("schema")
         statistics = tfx.components.StatisticsGen(
             examples=examples.outputs["examples"],
@@ -151,7 +154,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             source=run.source,
             mapping_digest=mapping.digest,
             sample_rows=config.expectation_sample_rows,
-            code=code_digest("components.expectations", "components.steps.validate", _packaged("expectations")),
+            code=code_digest("components.expectations", "components.steps.expectations", _packaged("expectations")),
         ).with_id("expectations")
         champion = tfx.dsl.Resolver(
             strategy_class=ChampionStrategy,
@@ -167,13 +170,13 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             statistics=statistics.outputs["statistics"],
             champion_statistics=champion.outputs["statistics"],
             thresholds=to_parameter(config.drift),
-            code=code_digest("components.drift", "components.distances", "components.steps.validate"),
+            code=code_digest("components.drift", "components.distances", "components.steps.drift"),
         ).with_id("drift")
         gate = data_gate(
             anomalies=anomalies.outputs["anomalies"],
             expectation_result=expectations.outputs["result"],
             drift_result=drift.outputs["result"],
-            code=code_digest("components.gate", "components.steps.validate"),
+            code=code_digest("components.gate", "components.steps.gate"),
         ).with_id("gate")
         with tfx.dsl.Cond(_passed(gate)):
             transform = tfx.components.Transform(

@@ -5,6 +5,8 @@ from pathlib import Path
 from tfx.types.artifact import Artifact, Property, PropertyType
 from tfx.types.system_artifacts import Dataset, Metrics
 
+from schemas.features import FeatureSpec
+
 
 class Transactions(Artifact):
     """Canonical transactions of one log in event-time order, and the report of reading it."""
@@ -64,3 +66,8 @@ def path_of(artifact: Artifact) -> Path:
     folder = Path(artifact.uri)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def read_feature_spec(artifact: FeatureSpecification) -> FeatureSpec:
+    """The feature specification that the artifact holds."""
+    return FeatureSpec.from_json((Path(artifact.uri) / FeatureSpecification.FILE).read_text(encoding="utf-8"))
