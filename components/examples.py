@@ -20,7 +20,15 @@ from schemas.errors import ArtifactError, LogError
 from schemas.features import FeatureSpec
 from schemas.transaction import LABEL
 
-ROW_COLUMNS = ("transaction_id", "event_time", "card_id", "amount_base_minor", "label_time")
+ROW_COLUMNS = (
+    "transaction_id",
+    "event_time",
+    "card_id",
+    "merchant_id",
+    "device_id",
+    "amount_base_minor",
+    "label_time",
+)
 COUNTS_FILE = "rows.json"
 # Statistics and transform are fastest on batches of ten to a hundred thousand rows; TFX takes a row group as a batch.
 ROWS_PER_BATCH = 32_768
@@ -184,10 +192,14 @@ def read_batches(root: Path, split: str, spec: FeatureSpec) -> Iterator[tuple[di
 
 def read_features(root: Path, split: str, spec: FeatureSpec) -> pa.Table:
     """The features of a split as a plain table, one value (or one fixed-size list) per cell."""
-    table = pq.read_table(root / f"Split-{split}", columns=[i.name for i in spec.inputs])
+    return feature_table(pq.read_table(root / f"Split-{split}", columns=[i.name for i in spec.inputs]), spec)
+
+
+def feature_table(examples: pa.Table, spec: FeatureSpec) -> pa.Table:
+    """Features as they were before `to_examples`: one value, or one fixed-size list, per cell."""
     columns = {}
     for declaration in spec.inputs:
-        values = table[declaration.name].combine_chunks().flatten()
+        values = examples[declaration.name].combine_chunks().flatten()
         if declaration.is_text:
             values = values.cast(pa.string())
         columns[declaration.name] = (
