@@ -1,8 +1,7 @@
-"""Pictures of a model's evidence as PNG bytes, in Okabe and Ito's colours, which colour-blind people can tell apart."""
+"""Pictures of a model's evidence as PNG bytes."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,28 +14,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
+from components.drawing import BLACK, BLUE, DPI, GREY, ORANGE, STYLE, VERMILION, beside, png, say
 from schemas.thresholds import Thresholds
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-GENUINE, FRAUD, REVIEW, BLOCK, GUIDE = "#0072B2", "#D55E00", "#E69F00", "#000000", "#767676"
+GENUINE, FRAUD, REVIEW, BLOCK, GUIDE = BLUE, VERMILION, ORANGE, BLACK, GREY
 
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-}
-_DPI = 130
 _SIZE_INCHES = (6.2, 4.4)
 # Scores below this are drawn at it: on a logarithmic axis they would take all the room.
 _LOWEST_SCORE = 1e-5
@@ -64,14 +49,14 @@ def precision_recall(split: str, labels: Bools, scores: Floats, thresholds: Thre
         precision, recall, _ = precision_recall_curve(labels, scores)
         axes.step(recall, precision, where="post", color=GENUINE)
         axes.axhline(labels.mean(), color=GUIDE, linestyle="--", linewidth=1)
-        axes.annotate("chance", (0.99, labels.mean()), (0, 3), **_beside("right"))
+        axes.annotate("chance", (0.99, labels.mean()), (0, 3), **beside("right"))
         for name, threshold, colour in _named(thresholds):
             alert = scores >= threshold
             if alert.any():
                 point = (labels[alert].sum() / labels.sum(), labels[alert].mean())
                 axes.plot(*point, "o", color=colour, markersize=7, markeredgecolor="white", clip_on=False, zorder=3)
                 where, side = ((-8, -14), "right") if name == "REVIEW" else ((8, 6), "left")  # clear of each other
-                axes.annotate(f"{name} from {threshold:.3g}", point, where, **_beside(side))
+                axes.annotate(f"{name} from {threshold:.3g}", point, where, **beside(side))
         _percent(axes.xaxis, axes.yaxis)
         axes.set(
             xlim=(0, 1), ylim=(0, 1.02), xlabel="recall: frauds caught", ylabel="precision: alerts that are frauds"
@@ -91,13 +76,13 @@ def roc(split: str, labels: Bools, scores: Floats, thresholds: Thresholds) -> by
         axes.step(np.maximum(false_alarms, left), caught, where="post", color=GENUINE)
         chance = np.geomspace(left, 1, 200)
         axes.plot(chance, chance, color=GUIDE, linestyle="--", linewidth=1)
-        axes.annotate("chance", (0.25, 0.25), (6, -8), **_beside("left"))
+        axes.annotate("chance", (0.25, 0.25), (6, -8), **beside("left"))
         for name, threshold, colour in _named(thresholds):
             alert = scores >= threshold
             point = (max((alert & ~labels).sum() / genuine, left), (alert & labels).sum() / labels.sum())
             axes.plot(*point, "o", color=colour, markersize=7, markeredgecolor="white", clip_on=False, zorder=3)
             where, side = ((-8, 6), "right") if name == "REVIEW" else ((8, -11), "left")
-            axes.annotate(f"{name} from {threshold:.3g}", point, where, **_beside(side))
+            axes.annotate(f"{name} from {threshold:.3g}", point, where, **beside(side))
         axes.set_xscale("log")
         _percent(axes.xaxis, axes.yaxis)
         axes.set(xlim=(left, 1), ylim=(0, 1.02), ylabel="recall: frauds caught")
@@ -166,7 +151,7 @@ def score_distribution(split: str, labels: Bools, scores: Floats, thresholds: Th
             drawn = max(threshold, _LOWEST_SCORE)
             axes.axvline(drawn, color=colour, linestyle=":", linewidth=1.6)
             below = -22 if name == "REVIEW" else -34
-            axes.annotate(name, (drawn, 1), (-4, below), xycoords=("data", "axes fraction"), **_beside("right"))
+            axes.annotate(name, (drawn, 1), (-4, below), xycoords=("data", "axes fraction"), **beside("right"))
         axes.set_xscale("log")
         _percent(axes.xaxis, axes.yaxis)
         axes.set(
@@ -211,8 +196,8 @@ def history(history: Mapping[str, Sequence[float]]) -> bytes:
         history: one value per epoch by Keras's names; `val_` marks validation.
     """
     names = list(dict.fromkeys(name.removeprefix("val_") for name in history))
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(max(3.1 * len(names), _SIZE_INCHES[0]), 3.4), dpi=_DPI, layout="constrained")
+    with rc_context(STYLE):
+        figure = Figure(figsize=(max(3.1 * len(names), _SIZE_INCHES[0]), 3.4), dpi=DPI, layout="constrained")
         panels = figure.subplots(1, max(len(names), 1), squeeze=False)[0]
         for axes, name in zip(panels, names, strict=False):
             for key, label, colour in ((name, "training", GENUINE), (f"val_{name}", "validation", FRAUD)):
@@ -223,8 +208,8 @@ def history(history: Mapping[str, Sequence[float]]) -> bytes:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.legend()
         if not names:
-            _say(panels[0], "There is no history: the model was not trained by epochs.")
-        return _png(figure)
+            say(panels[0], "There is no history: the model was not trained by epochs.")
+        return png(figure)
 
 
 def _picture(
@@ -232,38 +217,20 @@ def _picture(
 ) -> bytes:
     """Draws with the caption that every picture of a split has, or says why there is nothing to draw."""
     frauds = int(labels.sum())
-    with rc_context(_STYLE):
-        figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
+    with rc_context(STYLE):
+        figure = Figure(figsize=_SIZE_INCHES, dpi=DPI, layout="constrained")
         axes = figure.add_subplot()
         if not labels.size:
-            _say(axes, f"Split {split} has no row.")
+            say(axes, f"Split {split} has no row.")
         elif not np.isfinite(scores).all():
-            _say(axes, f"{int((~np.isfinite(scores)).sum())} scores of split {split} are not finite numbers.")
+            say(axes, f"{int((~np.isfinite(scores)).sum())} scores of split {split} are not finite numbers.")
         elif needs_both and frauds in (0, labels.size):
-            _say(
-                axes, f"Split {split} has {frauds:,} frauds among {labels.size:,} rows;\nthis needs frauds and others."
-            )
+            say(axes, f"Split {split} has {frauds:,} frauds among {labels.size:,} rows;\nthis needs frauds and others.")
         else:
             draw(axes)
             caption = f"{split}: {labels.size:,} transactions, {frauds:,} frauds ({labels.mean():.3%})"
-            axes.annotate(caption, (0, 1), (0, 6), xycoords="axes fraction", **_beside("left"))
-        return _png(figure)
-
-
-def _say(axes: Axes, text: str) -> None:
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=11, color=GUIDE)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    # Without the version and the time in it, equal pictures are equal bytes.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _beside(side: str) -> dict[str, Any]:
-    return {"textcoords": "offset points", "ha": side, "fontsize": 8.5, "color": "#333333"}
+            axes.annotate(caption, (0, 1), (0, 6), xycoords="axes fraction", **beside("left"))
+        return png(figure)
 
 
 def _named(thresholds: Thresholds) -> list[tuple[str, float, str]]:
