@@ -17,6 +17,7 @@ from tensorflow_model_analysis.extractors import features_extractor, predictions
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.gate import Reason
+from schemas.acceptance import EVALUATION
 from schemas.errors import ArtifactError, ConfigurationError
 from schemas.features import FeatureSpec
 from schemas.transaction import LABEL
@@ -93,10 +94,15 @@ def refusal_reasons(evaluation: Path) -> tuple[Reason, ...]:
             else:
                 limit = threshold.value_threshold.lower_bound.value
                 message = f"{name} on test is {value:.4f}, below the floor of {limit:.4f}"
-            reasons.append(Reason("evaluation", "stop", name, message, value, limit))
+            reasons.append(_refusal(name, message, value, limit))
     for missing in result.missing_slices:
-        reasons.append(Reason("evaluation", "stop", "test", f"the test split has no rows to judge by: {missing}"))
+        reasons.append(_refusal("test", f"the test split has no rows to judge by: {missing}"))
     return tuple(reasons)
+
+
+def _refusal(subject: str, message: str, value: float | None = None, limit: float | None = None) -> Reason:
+    # Nobody accepts it: TFX's Evaluator has blessed no model, and behind it none is registered.
+    return Reason(EVALUATION, "stop", subject, message, value, limit, acceptable=False)
 
 
 def evaluation_digest(evaluation: Path) -> str:

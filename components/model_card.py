@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from components.evidence import SplitEvidence
-from components.gate import Verdict
+from components.gate import Reason, Verdict
 from schemas.thresholds import Thresholds
 
 # MLflow keeps 5,000 characters of a description.
@@ -102,10 +102,18 @@ def _gate(verdict: Verdict) -> str:
     lines = [f"**Gate.** {'Passed' if verdict.passed else 'Failed'}{'.' if not verdict.reasons else ', and it says:'}"]
     if verdict.reasons:
         lines.append("")
-        lines += [f"- {reason.severity}, {reason.check}: {reason.message}" for reason in verdict.reasons[:_REASONS]]
+        lines += [_line(reason) for reason in verdict.reasons[:_REASONS]]
     if len(verdict.reasons) > _REASONS:
         lines.append(f"- and {len(verdict.reasons) - _REASONS} more; see the report")
+    if verdict.acceptances:
+        lines += ["", "**Accepted.** Checks would have stopped this run, and people let it go on:", ""]
+        lines += [f"- {one.name}, by {one.by} at {one.at}: {one.reason}" for one in verdict.acceptances]
     return "\n".join(lines)
+
+
+def _line(reason: Reason) -> str:
+    accepted = f" (accepted by {reason.accepted.by})" if reason.accepted else ""
+    return f"- {reason.severity}, {reason.check}: {reason.message}{accepted}"
 
 
 def _number(value: float | None, decimals: int = 3) -> str:

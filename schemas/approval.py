@@ -42,6 +42,7 @@ TIME_TAG = "approval.time"
 SIGNATURE_TAG = "approval.signature"
 GATE_TAG = "gate"
 GATE_PASSED = "passed"
+GATE_FAILED = "failed"
 
 _UNFINISHED = "unfinished"  # of `approval.decision` while the tags beside it are being written
 MAX_REASON = 1_000
@@ -173,9 +174,7 @@ def decide(
         ConfigurationError: the name or the reason is empty or too long.
         ApprovalError: the decision does not follow from what stands, or the gate did not pass.
     """
-    by, reason = _text("name", by, MAX_NAME), _text("reason", reason, MAX_REASON)
-    if by.startswith("ui:"):
-        raise ConfigurationError(f"the name {by!r} is kept for decisions by nobody known; give one without `ui:`")
+    by, reason = decider("a decision", by), reason_of("a decision", reason)
     standing = read(tags)
     gate = tags.get(GATE_TAG)
     if state == APPROVED and gate != GATE_PASSED:
@@ -259,11 +258,43 @@ def obstacles(tags: Mapping[str, str], version: int, key: ApproversKey | None = 
     return tuple(found)
 
 
-def _text(what: str, value: str, limit: int) -> str:
+def decider(of: str, name: str) -> str:
+    """The name of a person who decides, without blanks around it.
+
+    Args:
+        of: what is decided, for messages.
+        name: as it was given.
+
+    Raises:
+        ConfigurationError: it is empty, too long, of several lines, or kept for nobody known.
+    """
+    stripped = one_line("name", of, name, MAX_NAME)
+    if stripped.startswith("ui:"):
+        raise ConfigurationError(f"the name {stripped!r} is kept for decisions by nobody known; give one without `ui:`")
+    return stripped
+
+
+def reason_of(of: str, reason: str) -> str:
+    """The reason of a person who decides, without blanks around it; see `decider`."""
+    return one_line("reason", of, reason, MAX_REASON)
+
+
+def one_line(what: str, of: str, value: str, limit: int) -> str:
+    """Text on one line without blanks around it.
+
+    Args:
+        what: it is, and...
+        of: ...of what, for messages.
+        value: the text.
+        limit: of its length in characters.
+
+    Raises:
+        ConfigurationError: it is empty, too long or of several lines.
+    """
     stripped = value.strip()
     if not stripped or len(stripped) > limit or not stripped.isprintable():
         raise ConfigurationError(
-            f"the {what} of a decision is {value[:40]!r} ({len(stripped)} characters); "
+            f"the {what} of {of} is {value[:40]!r} ({len(stripped)} characters); "
             f"give 1 to {limit:,} printable characters on one line"
         )
     return stripped
