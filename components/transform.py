@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from components.analysis import moments, vocabularies
 from schemas.features import AMOUNT, FEATURES, NIGHT, ROW_INPUTS, WEEKEND, Feature, RowInput
 from schemas.transaction import DAY_S, LABEL, WEEK_S
 
@@ -49,14 +50,21 @@ def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any] | Non
         inputs: raw features by name, and the label.
         custom_config: carries digests that key TFX's cache; not read here.
     """
-    text = [i.name for i in _DECLARED if i.is_text and i.name in inputs]
-    outputs = {NUMERIC: _numeric(inputs), LABEL: inputs[LABEL]}
-    if text:
-        outputs[CATEGORICAL] = tf.concat([_columns(_vocabulary_ids(name, inputs[name])) for name in text], axis=1)
+    texts = {i.name: inputs[i.name] for i in _DECLARED if i.is_text and i.name in inputs}
+    numbers, missing = _numbers(inputs)
+    parts = [_standardised(numbers), *missing]
+    if _SECOND_OF_WEEK in inputs:
+        parts.append(_calendar(inputs[_SECOND_OF_WEEK]))
+    outputs = {NUMERIC: tf.concat(parts, axis=1), LABEL: inputs[LABEL]}
+    if texts:
+        words = vocabularies({vocabulary_name(name): values for name, values in texts.items()}, VOCABULARY_SIZE)
+        ids = [_ids(values, words[vocabulary_name(name)]) for name, values in texts.items()]
+        outputs[CATEGORICAL] = tf.concat([_columns(of_text) for of_text in ids], axis=1)
     return outputs
 
 
-def _numeric(inputs: dict[str, Any]) -> tf.Tensor:
+def _numbers(inputs: dict[str, Any]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """What is to be standardised, NaN where it is missing, `[batch, N]`, and flags for what is missing."""
     scaled, fallible = [], []
     for declaration in _DECLARED:
         if declaration.is_text or declaration.name not in inputs or declaration.name == _SECOND_OF_WEEK:
@@ -69,13 +77,8 @@ def _numeric(inputs: dict[str, Any]) -> tf.Tensor:
         if aggregate is not None and aggregate not in _ZERO_WHEN_EMPTY:
             fallible.append(values[:, :1])
     scaled.extend(_against_habit(inputs))
-    known = tf.concat(scaled, axis=1)
-    parts = [_standardised(known)]
-    if fallible:
-        parts.append(tf.cast(tf.math.is_nan(tf.concat(fallible, axis=1)), tf.float32))
-    if _SECOND_OF_WEEK in inputs:
-        parts.append(_calendar(inputs[_SECOND_OF_WEEK]))
-    return tf.concat(parts, axis=1)
+    flags = [tf.cast(tf.math.is_nan(tf.concat(fallible, axis=1)), tf.float32)] if fallible else []
+    return tf.concat(scaled, axis=1), flags
 
 
 def _columns(values: tf.Tensor) -> tf.Tensor:
@@ -99,17 +102,10 @@ def _against_habit(inputs: dict[str, Any]) -> list[tf.Tensor]:
 
 def _standardised(values: tf.Tensor) -> tf.Tensor:
     """Zero mean and unit variance over the training rows that have a value; a missing value becomes the mean, 0."""
-    present = tf.logical_not(tf.math.is_nan(values))
-    # Sums in float64: millions of float32 terms would lose the mean's last digits.
-    filled = tf.cast(tf.where(present, values, tf.zeros_like(values)), tf.float64)
-    count = tft.sum(tf.cast(present, tf.float64), reduce_instance_dims=False)
-    count = tf.maximum(count, tf.ones_like(count))
-    mean = tft.sum(filled, reduce_instance_dims=False) / count
-    square = tft.sum(tf.square(filled), reduce_instance_dims=False) / count
-    deviation = tf.sqrt(tf.maximum(square - tf.square(mean), tf.constant(1e-12, tf.float64)))
+    mean, deviation = moments(values)
     standard = (values - tf.cast(mean, tf.float32)) / tf.cast(deviation, tf.float32)
     # Ten deviations are as telling as a thousand, and a constant column must not explode on its first new value.
-    return tf.where(present, tf.clip_by_value(standard, -10.0, 10.0), tf.zeros_like(values))
+    return tf.where(tf.math.is_nan(values), tf.zeros_like(values), tf.clip_by_value(standard, -10.0, 10.0))
 
 
 def _calendar(second_of_week: tf.Tensor) -> tf.Tensor:
@@ -125,8 +121,6 @@ def _calendar(second_of_week: tf.Tensor) -> tf.Tensor:
     return tf.stack([*columns, night, weekend], axis=1)
 
 
-def _vocabulary_ids(name: str, words: tf.Tensor) -> tf.Tensor:
+def _ids(words: tf.Tensor, vocabulary: tf.Tensor) -> tf.Tensor:
     """Ids by falling frequency; words outside the vocabulary share the bucket behind it."""
-    return tft.compute_and_apply_vocabulary(
-        words, top_k=VOCABULARY_SIZE, num_oov_buckets=1, vocab_filename=vocabulary_name(name)
-    )
+    return tft.apply_vocabulary(words, vocabulary, num_oov_buckets=1)

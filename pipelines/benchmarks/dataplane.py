@@ -5,9 +5,10 @@ their own, with Beam's runner in the process; each in a process of its own, whos
 
 tfx: CsvExampleGen, StatisticsGen, SchemaGen, ExampleValidator and Transform with their defaults, so that rows travel as
     gzipped `tf.Example` records, and Transform writes transformed rows and statistics before and behind it, too.
-ours: ingest (which also converts amounts, and looks for repeated and bad rows) and columnar examples, then the same
-    components with the same `preprocessing_fn` over the same columns.  Transform has the settings of the training
-    pipeline: it makes the graph, which the trainer applies to whole row groups.
+ours: ingest (which also converts amounts, and looks for repeated and bad rows), columnar examples, and the training
+    pipeline's statistics and analyzers over the same columns; schema, anomalies and transform graph by the same
+    components.  Transform has the settings of the training pipeline: it makes the graph, which the trainer applies to
+    whole row groups.
 declaration: the training pipeline up to its Transform, with all declared features of windows and labels, its curated
     schema, its own `preprocessing_fn`, expectations, drift and the gate.  Its warm-up days and the rows whose labels
     come too late for their split feed windows alone, as in every run.
@@ -19,6 +20,7 @@ statistics: the time as text there, as seconds of the week here, where the amoun
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -153,7 +155,23 @@ def check(planes: Mapping[str, Plane]) -> None:
 
 
 def preprocessing_fn(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Standardised numbers, and ids of words in a vocabulary; TFT calls it to build the graph of either side.
+    """Standardised numbers, and ids of words in a vocabulary; TFT's own analyzers, for stock TFX.
+
+    Args:
+        inputs: `[batch]`, `[batch, 1]` or sparse, by column.
+    """
+    import tensorflow_transform as tft
+
+    numbers, words = _dense(inputs)
+    # Packed, because Beam takes longer to plan an analysis of each than to make it.
+    outputs = {"numbers": tft.scale_to_z_score(numbers, elementwise=True)}
+    for name, values in words.items():
+        outputs[name] = tft.compute_and_apply_vocabulary(values, vocab_filename=name)
+    return outputs
+
+
+def our_preprocessing_fn(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The same outputs by the analyzers of the training pipeline.
 
     Args:
         inputs: `[batch]`, `[batch, 1]` or sparse, by column.
@@ -161,17 +179,28 @@ def preprocessing_fn(inputs: dict[str, Any]) -> dict[str, Any]:
     import tensorflow as tf
     import tensorflow_transform as tft
 
+    from components.analysis import moments, vocabularies
+
+    numbers, words = _dense(inputs)
+    mean, deviation = moments(numbers)
+    outputs = {"numbers": (numbers - tf.cast(mean, tf.float32)) / tf.cast(deviation, tf.float32)}
+    # As many as there are: TFT's own vocabularies keep all by default.
+    for name, file in vocabularies(words, sys.maxsize).items():
+        outputs[name] = tft.apply_vocabulary(words[name], file)
+    return outputs
+
+
+def _dense(inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """All numbers as one float32 tensor `[batch, N]`, and words `[batch]` by column."""
+    import tensorflow as tf
+
     def dense(values: Any, default: Any) -> tf.Tensor:
         if isinstance(values, tf.SparseTensor):
             values = tf.sparse.to_dense(tf.sparse.reset_shape(values, [values.dense_shape[0], 1]), default)
         return tf.reshape(values, [-1])
 
-    # Packed, because Beam takes longer to plan an analysis of each than to make it.
     numbers = [tf.cast(dense(inputs[name], 0), tf.float32) for name in (*_NUMBERS, *_OUR_NUMBERS) if name in inputs]
-    outputs = {"numbers": tft.scale_to_z_score(tf.stack(numbers, axis=1), elementwise=True)}
-    for name in _WORDS:
-        outputs[name] = tft.compute_and_apply_vocabulary(dense(inputs[name], ""), vocab_filename=name)
-    return outputs
+    return tf.stack(numbers, axis=1), {name: dense(inputs[name], "") for name in _WORDS}
 
 
 def log_columns() -> FeatureSpec:
@@ -207,7 +236,8 @@ def _run_tfx(rows: int, folder: Path) -> Plane:
         from tfx import v1 as tfx
 
         examples = tfx.components.CsvExampleGen(input_base=str(_stock_log(folder).parent)).with_id("examples")
-        return _timed("tfx", rows, folder, [examples, *_stock_nodes(examples)])
+        statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"]).with_id("statistics")
+        return _timed("tfx", rows, folder, _nodes(examples, statistics, preprocessing_fn))
 
 
 def _run_ours(rows: int, folder: Path) -> Plane:
@@ -217,6 +247,7 @@ def _run_ours(rows: int, folder: Path) -> Plane:
         from components.steps.examples import build_examples
         from components.steps.ingest import ingest_log
         from components.steps.parameters import to_parameter
+        from components.steps.statistics import compute_statistics
 
         ingest = ingest_log(
             source=SOURCE,
@@ -243,7 +274,8 @@ def _run_ours(rows: int, folder: Path) -> Plane:
             "disable_statistics": True,
             "disable_analyzer_cache": True,
         }
-        return _timed("ours", rows, folder, [ingest, examples, *_stock_nodes(examples, **settings)])
+        statistics = compute_statistics(examples=examples.outputs["examples"], code="").with_id("statistics")
+        return _timed("ours", rows, folder, [ingest, *_nodes(examples, statistics, our_preprocessing_fn, **settings)])
 
 
 def _run_declaration(rows: int, folder: Path) -> Plane:
@@ -270,23 +302,24 @@ def _run_declaration(rows: int, folder: Path) -> Plane:
         return _measured("declaration", rows, compiled, Services.embedded(workspace).metadata)
 
 
-def _stock_nodes(examples: BaseNode, **transform: Any) -> list[BaseNode]:
-    """What TFX has behind an ExampleGen, with its defaults but for what Transform is told."""
+def _nodes(
+    examples: BaseNode, statistics: BaseNode, preprocessing_fn: Callable[..., Any], **transform: Any
+) -> list[BaseNode]:
+    """What follows examples and statistics on both sides: schema, anomalies and the transform graph."""
     from tfx import v1 as tfx
 
-    of_examples = examples.outputs["examples"]
-    statistics = tfx.components.StatisticsGen(examples=of_examples).with_id("statistics")
-    schema = tfx.components.SchemaGen(statistics=statistics.outputs["statistics"]).with_id("schema")
-    anomalies = tfx.components.ExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
-    ).with_id("anomalies")
+    of_statistics = statistics.outputs["statistics"]
+    schema = tfx.components.SchemaGen(statistics=of_statistics).with_id("schema")
+    anomalies = tfx.components.ExampleValidator(statistics=of_statistics, schema=schema.outputs["schema"]).with_id(
+        "anomalies"
+    )
     graph = tfx.components.Transform(
-        examples=of_examples,
+        examples=examples.outputs["examples"],
         schema=schema.outputs["schema"],
         preprocessing_fn=f"{__name__}.{preprocessing_fn.__name__}",
         **transform,
     ).with_id("transform")
-    return [statistics, schema, anomalies, graph]
+    return [examples, statistics, schema, anomalies, graph]
 
 
 def _timed(side: str, rows: int, folder: Path, nodes: Sequence[BaseNode]) -> Plane:
@@ -303,7 +336,7 @@ def _timed(side: str, rows: int, folder: Path, nodes: Sequence[BaseNode]) -> Pla
 
 
 def _measured(side: str, rows: int, run: CompiledRun, metadata: MetadataAddress) -> Plane:
-    from components.drift import load_statistics
+    from components.statistics import load_statistics
     from pipelines.runner import run_all
 
     peaks_mib: dict[str, float] = {}

@@ -23,8 +23,8 @@ def output(site: Site, step: str, name: str) -> Path:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_statistics_gen_profiles_every_row_of_every_split(first_run: Answer, site: Site, split: str) -> None:
-    from components.drift import load_statistics
+def test_every_row_of_every_split_is_profiled(first_run: Answer, site: Site, split: str) -> None:
+    from components.statistics import load_statistics
 
     found = load_statistics(output(site, "statistics", "statistics") / f"Split-{split}" / "FeatureStats.pb")
     assert found.num_examples == first_run.fields["rows"][split]
