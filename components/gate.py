@@ -133,8 +133,11 @@ def _marked(reason: Reason, acceptances: Iterable[Acceptance]) -> Reason:
 
 
 def _unused(acceptance: Acceptance, reasons: Iterable[Reason]) -> Reason:
-    firm = any(reason.stops and acceptance.covers(reason.check, reason.subject) for reason in reasons)
-    why = "what stops there cannot be accepted" if firm else "nothing stops there that is not accepted by name"
+    there = [one for one in reasons if one.severity == "stop" and acceptance.covers(one.check, one.subject)]
+    if any(one.stops for one in there):
+        why = "what stops there cannot be accepted"
+    else:
+        why = "all that stops there is accepted by name" if there else "nothing stops there"
     return Reason(
         _ACCEPTANCE,
         "warn",

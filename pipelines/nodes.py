@@ -154,7 +154,7 @@ def report(request: Request, finished: datetime) -> Outcome:
         steps = Records(run.services.metadata.connection(), compiled).steps()
         if all(step.state == "skipped" for step in steps.values()):
             raise ArtifactError(f"run {request.run_id} of {compiled.name} has no result yet; run its nodes first")
-        return conclude(run, steps, finished, sum(step.seconds for step in steps.values()))
+        return conclude(run, compiled.run_id, steps, finished, sum(step.seconds for step in steps.values()))
 
 
 @contextmanager

@@ -11,11 +11,14 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
 
+from components import volumes
 from components.examples import COUNTS_FILE, ROW_COLUMNS, ROWS_PER_BATCH, write_examples
 from components.features import build_feature_table
+from components.rows import example_flow
 from components.splits import SPLITS, SplitConfig
 from components.steps.artifacts import FeatureSpecification, Transactions, path_of
 from components.steps.parameters import from_parameter
+from components.steps.rows import write_rows
 from schemas.features import FeatureSpec
 from schemas.transaction import LABEL
 
@@ -45,6 +48,10 @@ def build_examples(
             label_delay_s,
         )
     (path_of(examples) / COUNTS_FILE).write_text(json.dumps(rows), encoding="utf-8")
+    transactions_file = pq.ParquetFile(log)
+    write_rows(examples, example_flow(transactions_file.metadata.num_rows, rows))
+    counted = volumes.count(transactions_file.iter_batches(ROWS_PER_BATCH, columns=volumes.COLUMNS), label_delay_s)
+    (path_of(examples) / volumes.FILE).write_text(counted.to_json(), encoding="utf-8")
     (path_of(feature_spec) / FeatureSpecification.FILE).write_text(specification.to_json(), encoding="utf-8")
     examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
     examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_PARQUET)

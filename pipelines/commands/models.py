@@ -15,6 +15,7 @@ from pipelines.console import Decorated
 from pipelines.user import user
 from pipelines.workspace import Workspace
 from schemas import approval
+from schemas.acceptance import from_tags
 from schemas.errors import ApprovalError, RegistryError
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ def _registry_uri(workspace: Path, tracking_uri: str | None) -> str:
 
 def _fields(version: Version) -> dict[str, object]:
     fields = asdict(version) | {"created": version.created.isoformat(timespec="seconds")}
-    del fields["tags"]  # the other fields and those of the decision say all of them
-    return fields | _decided(_standing(version))
+    del fields["tags"]  # the other fields, those of the decision and what was accepted say all of them
+    return fields | _decided(_standing(version)) | {"accepted": from_tags(version.tags)}
 
 
 def _decided(made: approval.Approval) -> dict[str, object]:
@@ -181,6 +182,8 @@ def _page(version: Version) -> RenderableType:
     facts.add_row("version", Text(f"{version.version} of model {version.model_name}", style="bold"))
     facts.add_row("created", f"{version.created:%Y-%m-%d %H:%M:%S} UTC")
     facts.add_row("gate", _coloured(version.gate))
+    for accepted in from_tags(version.tags):
+        facts.add_row("accepted", Text(f"{accepted.name}, by {accepted.by} at {accepted.at}: {accepted.reason}"))
     facts.add_row("approval", _coloured(version.approval))
     standing = _standing(version)
     for name, value in (("by", standing.by), ("reason", standing.reason), ("time", standing.time)):

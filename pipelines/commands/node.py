@@ -8,6 +8,7 @@ import click
 
 from pipelines import console
 from pipelines.commands import scheduled
+from pipelines.commands.run import told
 
 
 @click.group()
@@ -60,8 +61,8 @@ def run(
         _write(result_file, orjson.dumps(fields, default=str))
     if passed_file is not None:
         _write(passed_file, b"false" if result.passed is False else b"true")
-    for reason in result.reasons:
-        console.say(f"{reason.severity}: {reason.check}: {reason.message}")
+    for line in (line for reason in result.reasons for line in told(reason, scheduled.ACCEPT)):
+        console.say(line)
     said = "" if result.passed is None else ", the run may pass" if result.passed else ", the run must not pass"
     return console.Reply(fields, human=f"{node}: {result.state}{said}")
 

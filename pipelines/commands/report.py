@@ -44,4 +44,4 @@ def _write(pipeline: Path, run_id: str, span: str | None, source: str | None, lo
 
         outcome = nodes.report(scheduled.request(pipeline, run_id, span, source, log), utc_now())
     # The report is written, whatever it says; who scheduled the run has heard of it from the gates.
-    return console.Reply(outcome.fields() | {"path": outcome.report}, human=table(outcome))
+    return console.Reply(outcome.fields() | {"path": outcome.report}, human=table(outcome, scheduled.ACCEPT))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pipelines import console
+from pipelines.user import user
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from components.gate import Reason
     from pipelines.run import Outcome
+    from schemas.acceptance import Acceptance
 
 
 @click.command()
@@ -25,16 +30,49 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="YAML with settings that differ from the defaults.",
 )
+@click.option(
+    "--accept",
+    metavar="CHECK[:SUBJECT]=REASON",
+    multiple=True,
+    help="Go on although this check stops, about this subject or any; kept with who and why. May be given repeatedly.",
+)
+@click.option("--by", metavar="NAME", help="Who accepts.  [default: the user of this process]")
 @console.workspace_option
 @console.json_option
-def command(source: str, log: Path, until: str | None, config: Path | None, workspace: Path) -> console.Reply:
+def command(
+    source: str,
+    log: Path,
+    until: str | None,
+    config: Path | None,
+    accept: tuple[str, ...],
+    by: str | None,
+    workspace: Path,
+) -> console.Reply:
     """Validate a log, train on it, and register the model if every gate lets it through."""
-    outcome = train(source, log, until, config, workspace)
+    if by is not None and not accept:
+        raise click.UsageError("--by says who accepts; give --accept as well, or leave it out")
+    outcome = train(source, log, until, config, workspace, _acceptances(accept, by))
     return console.Reply(outcome.fields(), human=table(outcome), passed=outcome.status == "passed")
 
 
-def train(source: str, log: Path, until: str | None, config: Path | None, workspace: Path) -> Outcome:
-    """Runs the pipeline with a progress line per step; what fails before the imports fails at once."""
+def _acceptances(texts: tuple[str, ...], by: str | None) -> tuple[Acceptance, ...]:
+    from schemas.acceptance import read
+
+    return tuple(read(text, by if by is not None else user()) for text in texts)
+
+
+def train(
+    source: str,
+    log: Path,
+    until: str | None,
+    config: Path | None,
+    workspace: Path,
+    acceptances: tuple[Acceptance, ...] = (),
+) -> Outcome:
+    """Runs the pipeline with a progress line per step; what fails before the imports fails at once.
+
+    The acceptances come to those of the configuration.
+    """
     from components.ingest import log_digest
     from pipelines.quiet import quiet
     from pipelines.services import Services
@@ -54,12 +92,18 @@ def train(source: str, log: Path, until: str | None, config: Path | None, worksp
         from pipelines.training import TrainingRun
 
         choices = configuration.load(config)
+        choices = replace(choices, accept=(*choices.accept, *acceptances))
         run = TrainingRun(source, mapping, log.resolve(), digest, where, Services.embedded(where), choices)
         return execute(run, until, lambda step: console.say(f"  {utc_now():%H:%M:%S}  {step}"), utc_now)
 
 
-def table(outcome: Outcome) -> RenderableType:
-    """What people see at the end: steps with rows and seconds, metrics, the version, and why a gate said no."""
+def table(outcome: Outcome, accept: str = "add --accept {}=REASON") -> RenderableType:
+    """What people see at the end: steps with rows and seconds, metrics, the version, and why a gate said no.
+
+    Args:
+        outcome: of the run.
+        accept: see `told`.
+    """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -86,8 +130,10 @@ def table(outcome: Outcome) -> RenderableType:
             )
         parts.append(metrics)
     for reason in outcome.reasons:
-        style = "bold red" if reason.severity == "stop" else "yellow"
-        parts.append(Text(f"{reason.severity}: {reason.check}: {reason.message}", style=style))
+        style = "bold red" if reason.stops else "yellow"
+        parts += [Text(line, style=style) for line in told(reason, accept)]
+    if outcome.unrecorded:
+        parts.append(Text(f"warn: {outcome.unrecorded}", style="yellow"))
     verdict = (
         f"passed; model version {outcome.model_version}" if outcome.model_version else outcome.status.replace("_", " ")
     )
@@ -95,6 +141,23 @@ def table(outcome: Outcome) -> RenderableType:
         Text(f"{verdict}   peak memory {outcome.peak_rss_mib:,.0f} MiB\nreport  {outcome.report}", style="bold")
     )
     return Group(*parts)
+
+
+def told(reason: Reason, accept: str = "add --accept {}=REASON") -> list[str]:
+    """A reason in lines for people; of a stop, who has accepted it, or what would let it pass.
+
+    Args:
+        reason: the one.
+        accept: how a person accepts a stop; its name is filled in.
+    """
+    lines = [f"{reason.severity}: {reason.check}: {reason.message}"]
+    if reason.accepted:
+        lines.append(f"  accepted by {reason.accepted.by} at {reason.accepted.at}: {reason.accepted.reason}")
+    elif reason.stops and reason.acceptable:
+        # The first equals sign ends what is accepted, so that a subject with one cannot be named.
+        name = reason.check if "=" in reason.subject else reason.name
+        lines.append(f"  to go on all the same, {accept.format(shlex.quote(name))}")
+    return lines
 
 
 def _flow(rows: Mapping[str, int]) -> dict[str, tuple[str, str]]:

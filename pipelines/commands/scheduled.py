@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
+# How a person accepts a stop where nobody stands beside the run.
+ACCEPT = "list {} under `accept` in the definition's config, and begin a new run"
+
 
 def definition_option(required: bool = True) -> Callable[[Decorated], Decorated]:
     """Adds `--pipeline`, the file of a definition, as a Path."""

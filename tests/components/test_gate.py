@@ -70,8 +70,13 @@ def test_an_acceptance_without_a_stop_is_told_as_a_warning():
     verdict = decide([WARN], [read("drift:channel=new app", "m.keller")], NOW)
     [told] = [reason for reason in verdict.reasons if reason.check == "acceptance"]
     assert verdict.passed and told.severity == "warn"
-    assert "drift:channel was accepted by m.keller (new app)" in told.message
-    assert "take the acceptance back" in told.message
+    assert "drift:channel was accepted by m.keller (new app), but nothing stops there; take" in told.message
+
+
+def test_an_acceptance_for_all_that_nothing_is_left_for_is_told():
+    verdict = decide([STOP], [read("schema=all", "m"), read(f"schema:{STOP.subject}=one", "m")], NOW)
+    assert verdict.passed
+    assert "all that stops there is accepted by name" in verdict.reasons[1].message
 
 
 def test_what_may_not_be_accepted_stays_a_stop_and_the_attempt_is_told():

@@ -17,6 +17,7 @@ from components.registry.registration import register
 from pipelines.cli import main
 from pipelines.registry import MlflowRegistry
 from pipelines.workspace import Workspace
+from schemas.acceptance import Acceptance
 from schemas.approval import obstacles, read_approvers_key
 from schemas.digests import directory_digest
 from tests.registered import example
@@ -32,6 +33,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         description="**Purpose.** Finds [fraud] in payments.",
         metrics={"test/average_precision": 0.6123},
         history={},
+        acceptances=(Acceptance("drift", "a new app", "m.keller", "channel", "2026-03-01T12:00:00+00:00"),),
     )
     register(connect(there.tracking_uri), registration, there.artifact_root)
     return root
@@ -71,6 +73,15 @@ def test_show_prints_lineage_metrics_and_description(workspace: Path, capsys: py
         assert said in told
     assert main(["models", "show", "1", "--workspace", str(workspace), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["lineage"]["mlmd.model_id"] == "7"
+
+
+def test_what_people_accepted_is_told_with_the_version(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "show", "1", "--workspace", str(workspace)]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "drift:channel, by m.keller at 2026-03-01T12:00:00+00:00: a new app" in told
+    assert main(["models", "show", "1", "--workspace", str(workspace), "--json"]) == 0
+    [accepted] = json.loads(capsys.readouterr().out)["accepted"]
+    assert (accepted["check"], accepted["subject"], accepted["by"]) == ("drift", "channel", "m.keller")
 
 
 def test_a_version_that_is_not_there_is_bad_input(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
