@@ -6,8 +6,13 @@ repeats     a sample of rows by their signature, in which a day that comes twice
 measures    the statistics of two profiles
 faults      the statistics of faults: unit, time zone, repeated day, label leak
 calibration thresholds from week-to-week history
-    baseline    a profile with the thresholds of its history, as one file
+baseline    a profile with the thresholds of its history, as one file
 findings    what lies above its threshold, and the reasons for the gate
+periods     which rows of a run are compared with a baseline
+examine     the whole look: from rows to the report and its pictures
+report      the result, as one file
+pictures    what of it can be seen
+config      what of it is a choice
 """
 
 from components.profiles.baseline import Baseline, learn

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from components.profiles.calibration import Calibration, Thresholds, calibrate, weeks
+from components.profiles.calibration import WEEK_US, Calibration, Thresholds, calibrate, weeks
 from components.profiles.counting import Profile, merge, profile
-from components.profiles.layout import LayoutConfig, lay_out
+from components.profiles.layout import Layout
 from components.profiles.measures import Support
 from schemas.errors import ArtifactError
-
-# Rows over which quantiles and frequent values are taken: the error of a decile is a tenth of a percent.
-_SAMPLED_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -51,26 +49,41 @@ class Baseline:
 
 
 def learn(
-    rows: pa.Table,
-    config: LayoutConfig | None = None,
+    batches: Iterable[pa.Table],
+    layout: Layout,
     calibration: Calibration | None = None,
     support: Support | None = None,
 ) -> Baseline:
-    """The baseline of a table: laid out on a sample of its rows, calibrated on its whole weeks.
+    """The baseline of rows that come in batches, calibrated on their whole weeks.
 
     Args:
-        rows: as `profile` takes them, with `event_time` ascending; at least one.
-        config: how finely it is laid out.
+        batches: as `profile` takes them, with `event_time` ascending; at least one row.
+        layout: of a sample of them.
         calibration: how thresholds are taken from the weeks.
         support: how many rows a statistic needs.
+
+    Raises:
+        ArtifactError: there is no row.
     """
-    spread = np.linspace(0, rows.num_rows - 1, min(rows.num_rows, _SAMPLED_ROWS)).astype(np.int64)
-    layout = lay_out(rows.take(pa.array(spread)), config or LayoutConfig())
-    history = []
-    profiled = 0
-    for week in weeks(rows):
-        history.append(profile(week, layout))
-        profiled += week.num_rows
-    # What is left after the last whole week belongs to the data, but not to their history.
-    whole = merge([*history, profile(rows.slice(profiled), layout)])
+    of_week: dict[int, Profile] = {}
+    for week, rows in weeks(batches):
+        counted = profile(rows, layout)
+        of_week[week] = merge([of_week[week], counted]) if week in of_week else counted
+    whole = merge(of_week.values())
+    first_us, last_us = whole.span_us or (0, 0)
+    nothing = profile(rows.slice(0, 0), layout)
+    # What is left after the last whole week belongs to the data, but not to their history; a week without rows does.
+    history = [of_week.get(week, nothing) for week in range((last_us - first_us + 1) // WEEK_US)]
     return Baseline(whole, calibrate(history, calibration, support))
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Reads a file written from `Baseline.to_json`.
+
+    Raises:
+        ArtifactError: it is absent, damaged, or no baseline of this version.
+    """
+    try:
+        return Baseline.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ArtifactError) as error:
+        raise ArtifactError(f"baseline {path} cannot be read: {error}") from error

@@ -1,17 +1,19 @@
-"""Thresholds of drift from the log's own history: what one ordinary week differs from the one before it.
+"""Thresholds of drift from the log's own history: how far an ordinary week is from those before it.
 
-The threshold of a statistic of a feature is taken from the largest value that it had between any two consecutive weeks:
-over all rows, and for the segments of one column together, because eight weeks of one small segment, in which a few
-busy merchants decide, say little of its ninth.  A quantile would be of no use: among a few pairs it is the largest or
-near it, and of thousands of statistics a share of any next week would lie above it.  Instead a change must be twice as
-far as any ordinary one (`headroom`): distances and logarithms of factors are multiplied by it, PSI and Jensen-Shannon
-divergence by its square, because for small changes they are squared distances.
+The threshold of a statistic of a feature is taken from the largest value that it had between a week and the one before
+it, or all weeks before it: what looks back 30 days differs little from the week before, and a later run is compared
+with all that the champion was trained on.  It is over all rows, and for the segments of one column together, because
+eight weeks of one small segment, in which a few busy merchants decide, say little of its ninth.  A quantile would be of
+no use: among a few pairs it is the largest or near it, and of thousands of statistics a share of any next week would
+lie above it.  Instead a change must be twice as far as any ordinary one (`headroom`): distances and logarithms of
+factors are multiplied by it, PSI and Jensen-Shannon divergence by its square, because for small changes they are
+squared distances.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, get_args
@@ -20,13 +22,13 @@ import numpy as np
 import pyarrow as pa
 
 from components.gate import Severity
-from components.profiles.counting import Profile
+from components.profiles.counting import Profile, merge
 from components.profiles.layout import segment_column
 from components.profiles.measures import Measured, Statistic, Support, drift
 from schemas.errors import ArtifactError, ConfigurationError
 from schemas.transaction import SECOND_US, WEEK_S
 
-_WEEK_US = WEEK_S * SECOND_US
+WEEK_US = WEEK_S * SECOND_US
 Key = tuple[str, str, Statistic]
 
 
@@ -106,6 +108,12 @@ class Thresholds:
     def is_calibrated(self, measured: Measured) -> bool:
         return _key(measured) in self.calibrated
 
+    def strain(self, measured: Measured) -> float:
+        """The statistic as a part of its threshold, so that 1 is a finding; a factor of 1 is 0."""
+        if LAWS[measured.statistic].scale == "factor":
+            return math.log(measured.value) / math.log(self.of(measured)) if measured.value > 1 else 0.0
+        return measured.value / self.of(measured)
+
     def to_dict(self) -> dict[str, Any]:
         nested: dict[str, dict[str, dict[str, float]]] = {}
         for (feature, column, statistic), threshold in sorted(self.calibrated.items()):
@@ -142,9 +150,11 @@ def calibrate(
     """
     calibration, support = calibration or Calibration(), support or Support()
     seen: dict[Key, list[float]] = {}
+    all_before: Profile | None = None
     for before, after in pairwise(history):
+        all_before = merge([all_before, before]) if all_before else before
         largest: dict[Key, float] = {}
-        for measured in drift(after, before, support):
+        for measured in (*drift(after, before, support), *drift(after, all_before, support)):
             key = _key(measured)
             largest[key] = max(measured.value, largest.get(key, 0.0))
         for key, value in largest.items():
@@ -158,18 +168,22 @@ def calibrate(
     return Thresholds(max(0, len(history) - 1), calibrated, support)
 
 
-def weeks(rows: pa.Table) -> Iterator[pa.Table]:
-    """The whole weeks of a table from its first row on, those without rows included; what is left over is dropped.
+def weeks(batches: Iterable[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
+    """The rows by the week that they are in, counted from the first row on; a week may come in several parts.
 
     Args:
-        rows: with `event_time`, ascending.
+        batches: with `event_time`, ascending.
     """
-    time_us = rows["event_time"].cast(pa.int64()).to_numpy()
-    if not len(time_us):
-        return
-    for begin_us in range(int(time_us[0]), int(time_us[-1]) - _WEEK_US + 2, _WEEK_US):
-        begin, end = np.searchsorted(time_us, [begin_us, begin_us + _WEEK_US])
-        yield rows.slice(int(begin), int(end - begin))
+    first_us: int | None = None
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        time_us = batch["event_time"].cast(pa.int64()).to_numpy()
+        first_us = int(time_us[0]) if first_us is None else first_us
+        number = (time_us - first_us) // WEEK_US
+        starts = np.flatnonzero(np.diff(number, prepend=-1))
+        for begin, end in pairwise([*starts.tolist(), batch.num_rows]):
+            yield int(number[begin]), batch.slice(begin, end - begin)
 
 
 def _key(measured: Measured) -> Key:

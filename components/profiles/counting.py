@@ -16,7 +16,7 @@ from components.profiles.layout import ALL, Edges, Layout, Split, feature_column
 from components.profiles.repeats import NO_REPEATS, Repeats, signatures
 from schemas.errors import ArtifactError
 from schemas.features import AMOUNT
-from schemas.transaction import LABEL, second_of_day
+from schemas.transaction import DAY_S, LABEL, SECOND_US, second_of_day
 
 Counts = npt.NDArray[np.int64]
 
@@ -74,7 +74,9 @@ class Profile:
     Attributes:
         layout: of what.
         rows: `[segments, label]`.
+        span_us: first and last event time; None without rows, or where they have no time.
         half_hours: rows `[segments, 48]` by the half hour of the UTC day; all 0 where the rows have no time.
+        days: rows by UTC day, as days since 1970-01-01.
         numbers, texts: by column; columns that the layout does not know have no bins.
         amounts: rows `[SKETCH_WIDTH]` by currency, "" where the rows have none.
         repeats: a sample of signatures.
@@ -82,11 +84,18 @@ class Profile:
 
     layout: Layout
     rows: Counts
+    span_us: tuple[int, int] | None
     half_hours: Counts
+    days: Mapping[int, int]
     numbers: Mapping[str, NumberCounts]
     texts: Mapping[str, TextCounts]
     amounts: Mapping[str, Counts]
     repeats: Repeats
+
+    @property
+    def total(self) -> int:
+        """How many rows there are."""
+        return int(self.rows[0].sum())
 
     @property
     def columns(self) -> frozenset[str]:
@@ -97,7 +106,9 @@ class Profile:
         return {
             "layout": self.layout.to_dict(),
             "rows": self.rows.tolist(),
+            "span_us": self.span_us,
             "half_hours": self.half_hours.tolist(),
+            "days": {str(day): rows for day, rows in self.days.items()},
             "numbers": {
                 name: {"bins": c.bins.tolist(), "sketch": [_sparse(of_label) for of_label in c.sketch]}
                 for name, c in self.numbers.items()
@@ -126,7 +137,9 @@ class Profile:
             return Profile(
                 Layout.from_dict(raw["layout"]),
                 _array(raw["rows"]),
+                None if raw["span_us"] is None else (int(raw["span_us"][0]), int(raw["span_us"][1])),
                 _array(raw["half_hours"]),
+                {int(day): int(rows) for day, rows in raw["days"].items()},
                 {
                     name: NumberCounts(_array(c["bins"]), np.stack([_dense(of_label) for of_label in c["sketch"]]))
                     for name, c in raw["numbers"].items()
@@ -205,13 +218,15 @@ def _profile(batch: pa.Table, layout: Layout) -> Profile:
         else:
             values = number_values(batch[name])
             numbers[name] = _count_number(values, layout.numbers.get(name, Edges()), labels, of_values, segments)
-    half_hour = _half_hours(batch)
+    micros = _event_times(batch)
     return Profile(
         layout,
         _by_segment(label, 3, splits, segments),
-        np.zeros((segments, HALF_HOURS), np.int64)
-        if half_hour is None
-        else _by_segment(half_hour, HALF_HOURS, splits, segments),
+        (int(micros.min()), int(micros.max())) if len(micros) else None,
+        _by_segment(second_of_day(micros) // (DAY_S // HALF_HOURS), HALF_HOURS, splits, segments)
+        if len(micros)
+        else np.zeros((segments, HALF_HOURS), np.int64),
+        _days(micros),
         numbers,
         texts,
         dict(_amounts(batch)),
@@ -311,11 +326,16 @@ def _most_frequent(named: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int,
     return {value: (counts[0], counts[1], counts[2]) for value, counts in ranked[:NAMED_VALUES]}
 
 
-def _half_hours(batch: pa.Table) -> Counts | None:
+def _event_times(batch: pa.Table) -> Counts:
+    """UTC microseconds `[rows]`; none where the rows have no time."""
     if "event_time" not in batch.column_names:
-        return None
-    micros = flat(batch["event_time"]).cast(pa.int64()).to_numpy()
-    return second_of_day(micros) // (86_400 // HALF_HOURS)
+        return np.array([], np.int64)
+    return flat(batch["event_time"]).cast(pa.int64()).to_numpy()
+
+
+def _days(micros: Counts) -> dict[int, int]:
+    days, rows = np.unique(micros // (DAY_S * SECOND_US), return_counts=True)
+    return dict(zip(days.tolist(), rows.tolist(), strict=True))
 
 
 def _amounts(batch: pa.Table) -> Iterator[tuple[str, Counts]]:
@@ -341,7 +361,9 @@ def _add(a: Profile, b: Profile) -> Profile:
     return Profile(
         a.layout,
         a.rows + b.rows,
+        _add_spans(a.span_us, b.span_us),
         a.half_hours + b.half_hours,
+        {day: a.days.get(day, 0) + b.days.get(day, 0) for day in sorted({*a.days, *b.days})},
         {
             name: NumberCounts(c.bins + b.numbers[name].bins, c.sketch + b.numbers[name].sketch)
             for name, c in a.numbers.items()
@@ -353,6 +375,10 @@ def _add(a: Profile, b: Profile) -> Profile:
         },
         a.repeats + b.repeats,
     )
+
+
+def _add_spans(a: tuple[int, int] | None, b: tuple[int, int] | None) -> tuple[int, int] | None:
+    return (min(a[0], b[0]), max(a[1], b[1])) if a and b else a or b
 
 
 def _add_texts(a: TextCounts, b: TextCounts) -> TextCounts:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from components.gate import Reason, Severity
 from components.profiles.calibration import LAWS, Thresholds
 from components.profiles.counting import Profile
 from components.profiles.faults import faults
-from components.profiles.layout import ALL
+from components.profiles.layout import ALL, segment_column
 from components.profiles.measures import Measured, Statistic, drift
 from schemas.errors import ArtifactError
 
@@ -25,6 +23,7 @@ class Finding:
         threshold: that the value is above.
         calibrated: whether the threshold is from the log's own history, or the fixed one.
         severity: what it means for the gate.
+        period: which rows, in words.
     """
 
     feature: str
@@ -37,6 +36,7 @@ class Finding:
     threshold: float
     calibrated: bool
     severity: Severity
+    period: str = ""
 
     @property
     def excess(self) -> float:
@@ -49,31 +49,25 @@ class Comparison:
     """What comparing two profiles found.
 
     Attributes:
-        pairs: pairs of weeks that the thresholds were calibrated on.
         measured: how many statistics were compared with their thresholds.
         findings: those above, the largest excess first.
         uncompared: columns that only one side has, and which.
+        strain: by feature and column of the segments (`all` for all rows) the largest statistic of drift, as a part of
+            its threshold.
     """
 
-    pairs: int
     measured: int
     findings: tuple[Finding, ...]
-    uncompared: tuple[tuple[str, str], ...] = ()
-
-    def to_json(self) -> str:
-        """One JSON object; an infinite value is the text `inf`."""
-        findings = [{**asdict(f), "value": f.value if math.isfinite(f.value) else "inf"} for f in self.findings]
-        body = {
-            "pairs": self.pairs,
-            "measured": self.measured,
-            "findings": findings,
-            "uncompared": dict(self.uncompared),
-        }
-        return json.dumps(body, ensure_ascii=False, indent=2, allow_nan=False)
+    uncompared: tuple[tuple[str, str], ...]
+    strain: Mapping[tuple[str, str], float]
 
 
 def compare(
-    current: Profile, baseline: Profile, thresholds: Thresholds, severities: Mapping[Statistic, Severity] | None = None
+    current: Profile,
+    baseline: Profile,
+    thresholds: Thresholds,
+    severities: Mapping[Statistic, Severity] | None = None,
+    period: str = "",
 ) -> Comparison:
     """Measures drift and faults, and finds what is above its threshold.
 
@@ -82,29 +76,41 @@ def compare(
         baseline: the champion's rows.
         thresholds: calibrated on the baseline's history; `Thresholds()` where there is none.
         severities: which findings warn and which stop, where it is not as in `LAWS`: drift warns, faults stop.
+        period: which rows the current ones are, in words.
 
     Raises:
         ArtifactError: the profiles have different layouts.
     """
     if current.layout != baseline.layout:
         raise ArtifactError("the profiles have different layouts; profile this run's rows in the baseline's layout")
-    measured = [
-        *drift(current, baseline, thresholds.support),
-        *faults(current, baseline, thresholds.support),
-    ]
-    found = [_finding(m, thresholds, severities or {}) for m in measured if _exceeds(m, thresholds.of(m))]
+    drifts = [*drift(current, baseline, thresholds.support)]
+    measured = [*drifts, *faults(current, baseline, thresholds.support)]
+    found = [_finding(m, thresholds, severities or {}, period) for m in measured if _exceeds(m, thresholds.of(m))]
+    strain: dict[tuple[str, str], float] = {}
+    for one in drifts:
+        place = one.feature, segment_column(one.segment)
+        strain[place] = max(thresholds.strain(one), strain.get(place, 0.0))
     uncompared = [
         (name, "only this run has it" if name in current.columns else "only the baseline has it")
         for name in sorted(current.columns ^ baseline.columns)
     ]
     # The sort is stable: of equal ones the order of the features stays.
-    return Comparison(thresholds.pairs, len(measured), tuple(sorted(found, key=lambda f: -f.excess)), tuple(uncompared))
+    return Comparison(len(measured), by_excess(found), tuple(uncompared), strain)
 
 
-def reasons(comparison: Comparison) -> tuple[Reason, ...]:
-    """One reason per feature and statistic: about all rows if these show it, else the segment that shows it most."""
+def by_excess(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings, the largest excess first."""
+    return tuple(sorted(findings, key=lambda finding: -finding.excess))
+
+
+def reasons(findings: Iterable[Finding]) -> tuple[Reason, ...]:
+    """One reason per feature and statistic: about all rows if these show it, else the segment that shows it most.
+
+    Args:
+        findings: of one or more periods, the largest excess first.
+    """
     groups: dict[tuple[str, Statistic, Severity], list[Finding]] = {}
-    for finding in comparison.findings:
+    for finding in findings:
         groups.setdefault((finding.feature, finding.statistic, finding.severity), []).append(finding)
     return tuple(_reason(found) for found in groups.values())
 
@@ -114,24 +120,29 @@ def _exceeds(measured: Measured, threshold: float) -> bool:
     return measured.value > threshold and not (measured.statistic == "label_auc" and measured.baseline > threshold)
 
 
-def _finding(measured: Measured, thresholds: Thresholds, severities: Mapping[Statistic, Severity]) -> Finding:
+def _finding(
+    measured: Measured, thresholds: Thresholds, severities: Mapping[Statistic, Severity], period: str
+) -> Finding:
     severity = severities.get(measured.statistic, LAWS[measured.statistic].severity)
     return Finding(
         **asdict(measured),
         threshold=thresholds.of(measured),
         calibrated=thresholds.is_calibrated(measured),
         severity=severity,
+        period=period,
     )
 
 
 def _reason(found: list[Finding]) -> Reason:
     f = next((finding for finding in found if finding.segment == ALL), found[0])
     where = "" if f.segment == ALL else f" where {f.segment}"
-    others = len(found) - 1
+    others = len({finding.segment for finding in found}) - 1
     also = f"; {others} other segment{'s' if others > 1 else ''} above theirs" if others else ""
     kind = "calibrated" if f.calibrated else "fixed"
+    period = f"In {f.period}: " if f.period else ""
     message = (
-        f"{_MESSAGES[f.statistic].format(f=f, where=where)} ({f.value:.3g}, {kind} threshold {f.threshold:.3g}{also})."
+        f"{period}{_MESSAGES[f.statistic].format(f=f, where=where)}"
+        f" ({f.value:.3g}, {kind} threshold {f.threshold:.3g}{also})."
     )
     return Reason("drift", f.severity, f.feature, message, f.value, f.threshold)
 
@@ -147,7 +158,7 @@ _MESSAGES: dict[Statistic, str] = {
     "missing_share_change": "The missing share of {f.feature} went from {f.baseline:.3g} to {f.current:.3g}{where}:"
     " is its column still filled at the source?",
     "label_share_factor": "The share of frauds went from {f.baseline:.3g} to {f.current:.3g}{where}, by a factor",
-    "volume_factor": "There are {f.current:.0f} rows, the baseline has {f.baseline:.0f}, a factor",
+    "volume_factor": "There are {f.current:.0f} rows on an ordinary day, the baseline has {f.baseline:.0f}, a factor",
     "new_value_share": "{f.feature} has a new value {f.detail!r}, in a share of rows that was 0",
     "vanished_value_share": "The value {f.detail!r} of {f.feature} has vanished: its share went from {f.baseline:.3g}"
     " to {f.current:.3g}",

@@ -12,12 +12,13 @@ import pyarrow as pa
 
 from schemas.errors import ArtifactError, ConfigurationError
 from schemas.features import AMOUNT
-from schemas.transaction import LABEL
+from schemas.transaction import CALENDAR_COLUMNS, LABEL
 
 ALL = "all"
 REST = "(rest)"
-# They name the row, its time or its answer: nothing that could drift as a feature does.
-_NOT_FEATURES = ("transaction_id", "event_time", "label_time", LABEL)
+# They name the row, its time or its answer: nothing that could drift as a feature does.  What restates the time would,
+# from one part of a week to another.
+_NOT_FEATURES = ("transaction_id", "event_time", "label_time", LABEL, *CALENDAR_COLUMNS)
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,13 @@ def drift(current: Profile, baseline: Profile, support: Support) -> Iterator[Mea
         if name in current.texts and name in baseline.texts:
             yield from _of_text(name, current, baseline, support)
     yield from _of_labels(current, baseline, support)
-    then, now = (float(p.rows[0].sum()) for p in (baseline, current))
+    then, now = rows_per_day(baseline), rows_per_day(current)
     yield Measured(ROWS, ALL, "volume_factor", factor(then, now), then, now)
+
+
+def rows_per_day(profile: Profile) -> float:
+    """Rows of the median day; spans may be of any length, begin and end within a day, and have gaps."""
+    return float(np.median([*profile.days.values()])) if profile.days else 0.0
 
 
 def _of_number(name: str, edges: Edges, current: Profile, baseline: Profile, support: Support) -> Iterator[Measured]:

@@ -1,5 +1,4 @@
 import json
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +16,11 @@ from components.profiles import (
     compare,
     lay_out,
     learn,
+    merge,
     profile,
     weeks,
 )
+from components.profiles.baseline import read_baseline
 from components.profiles.calibration import LAWS
 from components.profiles.measures import Measured
 from schemas.errors import ArtifactError, ConfigurationError
@@ -50,9 +51,13 @@ def test_what_is_restless_by_nature_gets_a_higher_threshold_and_what_is_calm_the
     assert CALIBRATED.pairs == 8
 
 
-def test_a_distance_must_be_twice_the_largest_that_the_history_has():
-    shares = [np.append(h.numbers[COUNT].bins[0, :-1], 0) / h.numbers[COUNT].bins[0].sum() for h in HISTORY]
-    largest = max(kolmogorov_smirnov_distance(b, a) for a, b in pairwise(shares))
+def test_a_distance_must_be_twice_the_largest_from_the_week_before_or_all_before():
+    def shares(history):
+        bins = merge(history).numbers[COUNT].bins[0, :-1]
+        return bins / bins.sum()
+
+    before = [(HISTORY[at : at + 1], HISTORY[begin:at]) for at in range(1, 9) for begin in (0, at - 1)]
+    largest = max(kolmogorov_smirnov_distance(shares(now), shares(then)) for now, then in before)
     assert of(CALIBRATED, COUNT, "kolmogorov_smirnov") == pytest.approx(2 * largest)
 
 
@@ -88,11 +93,14 @@ def test_faults_are_never_calibrated():
     )
 
 
-def test_weeks_are_whole_ones_from_the_first_row_on_and_gaps_count():
+def test_weeks_count_from_the_first_row_on_gaps_included_whatever_the_batches():
     starts = np.array([0, 1, WEEK_S - 1, WEEK_S, 3 * WEEK_S, 4 * WEEK_S - 1, 4 * WEEK_S]) * SECOND_US + START_US
     table = pa.table({"event_time": pa.array(starts).cast(pa.timestamp("us", tz="UTC"))})
-    assert [week.num_rows for week in weeks(table)] == [3, 1, 0, 2]
-    assert list(weeks(table.slice(0, 0))) == []
+    whole = [(0, 3), (1, 1), (3, 2), (4, 1)]
+    assert [(number, week.num_rows) for number, week in weeks([table])] == whole
+    pieces = [(number, week.num_rows) for number, week in weeks(table.slice(at, 2) for at in (0, 2, 4, 6))]
+    assert pieces == [(0, 2), (0, 1), (1, 1), (3, 2), (4, 1)]
+    assert list(weeks([table.slice(0, 0)])) == []
 
 
 def test_thresholds_are_read_back_from_json():
@@ -113,10 +121,26 @@ def test_settings_that_make_no_sense_are_refused(kind, settings):
 
 def test_a_baseline_holds_all_rows_and_the_thresholds_of_its_weeks_and_is_read_back():
     table = draw(0, rows=40_000, days=60)
-    baseline = learn(table)
-    assert baseline.profile.rows[0].sum() == table.num_rows
+    baseline = learn([table], LAYOUT)
+    assert baseline.profile.total == table.num_rows
+    assert baseline.profile.span_us == tuple(table["event_time"].cast(pa.int64())[at].as_py() for at in (0, -1))
     assert baseline.thresholds.pairs == 7
     text = baseline.to_json()
     assert Baseline.from_json(text).to_json() == text
-    with pytest.raises(ArtifactError, match="not a baseline"):
-        Baseline.from_json("[]")
+    in_batches = learn((table.slice(at, 9_999) for at in range(0, 40_000, 9_999)), LAYOUT)
+    assert in_batches.thresholds == baseline.thresholds
+    assert in_batches.profile.rows.tolist() == baseline.profile.rows.tolist()
+
+
+def test_without_rows_there_is_no_baseline():
+    with pytest.raises(ArtifactError, match="at least one"):
+        learn([draw(0).slice(0, 0)], LAYOUT)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"{}", b'{"profile": {}, "thresholds": {}}', b"\xff"])
+def test_a_file_that_is_no_baseline_is_named(tmp_path, content):
+    path = tmp_path / "baseline.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"baseline\.json cannot be read"):
+        read_baseline(path)

@@ -1,4 +1,4 @@
-import json
+import math
 
 import numpy as np
 import pyarrow as pa
@@ -63,12 +63,12 @@ def test_one_reason_per_feature_and_statistic_is_about_all_rows_and_counts_the_s
     table = draw(1)
     moved = put(table, MEAN, table[MEAN].to_numpy() * 3)
     comparison = compare(profile(moved, LAYOUT), BASELINE, Thresholds())
-    given = [r for r in reasons(comparison) if r.subject == MEAN and "PSI" in r.message]
+    given = [r for r in reasons(comparison.findings) if r.subject == MEAN and "PSI" in r.message]
     found = [f for f in comparison.findings if (f.feature, f.statistic) == (MEAN, "psi")]
     assert len(given) == 1 and len(found) > 5
     assert given[0].observed == next(f.value for f in found if f.segment == ALL)
     assert f"{len(found) - 1} other segments" in given[0].message
-    assert decide(reasons(comparison)).passed
+    assert decide(reasons(comparison.findings)).passed
 
 
 def test_where_all_rows_do_not_show_it_the_reason_names_the_segment_that_shows_it_most():
@@ -77,13 +77,33 @@ def test_where_all_rows_do_not_show_it_the_reason_names_the_segment_that_shows_i
     french = chosen(table, "country", "FR")
     comparison = compare(profile(put(table, MEAN, np.where(french, mean * 1.4, mean)), LAYOUT), BASELINE, Thresholds())
     assert ALL not in {f.segment for f in comparison.findings}
-    (reason,) = (r for r in reasons(comparison) if r.subject == MEAN and "PSI" in r.message)
+    (reason,) = (r for r in reasons(comparison.findings) if r.subject == MEAN and "PSI" in r.message)
     assert "where country=FR" in reason.message
 
 
-def test_fewer_rows_are_a_finding_by_their_factor():
-    found = [f for f in findings(draw(1, rows=1_500)) if f.feature == "rows"]
-    assert [(f.statistic, f.value, f.current) for f in found] == [("volume_factor", 4.0, 1_500.0)]
+def test_fewer_rows_a_day_are_a_finding_by_their_factor_and_fewer_days_are_none():
+    (found,) = (f for f in findings(draw(1, rows=1_500)) if f.feature == "rows")
+    assert found.statistic == "volume_factor"
+    assert (found.value, found.baseline) == (pytest.approx(4, rel=0.1), pytest.approx(6_000 / 7, rel=0.1))
+    assert [f for f in findings(draw(1, rows=1_500, days=2)) if f.feature == "rows"] == []
+
+
+def test_a_finding_and_its_reason_say_which_rows_they_are_about():
+    now = profile(draw(1, rows=1_500), LAYOUT)
+    (found,) = compare(now, BASELINE, Thresholds(), period="the week from 2025-03-03").findings
+    assert found.period == "the week from 2025-03-03"
+    assert reasons([found])[0].message.startswith("In the week from 2025-03-03: There are ")
+
+
+def test_the_strain_of_a_feature_is_its_largest_part_of_a_threshold_by_column_of_the_segments():
+    table = draw(1)
+    mean = table[MEAN].to_numpy()
+    moved = put(table, MEAN, np.where(chosen(table, "country", "FR"), mean * 1.4, mean))
+    comparison = compare(profile(moved, LAYOUT), BASELINE, Thresholds())
+    excess = [f.excess for f in comparison.findings if f.feature == MEAN and f.segment.startswith("country=")]
+    assert comparison.strain[MEAN, "country"] == max(excess)
+    assert comparison.strain[MEAN, ALL] < 1
+    assert {feature for feature, _ in comparison.strain} >= {MEAN, COUNT, "channel", "rows", "is_fraud"}
 
 
 def test_summer_time_is_no_fault_of_the_time_zone_and_three_hours_are():
@@ -122,10 +142,9 @@ def test_labels_that_are_not_known_are_not_compared():
     assert {"label_auc", "label_share_factor"}.isdisjoint({f.statistic for f in findings(unknown)})
 
 
-def test_no_rows_are_said_to_be_none_and_the_result_is_json():
+def test_no_rows_are_said_to_be_none():
     comparison = compare(profile(draw(1).slice(0, 0), LAYOUT), BASELINE, Thresholds())
-    raw = json.loads(comparison.to_json())
-    assert [(f["feature"], f["value"]) for f in raw["findings"]] == [("rows", "inf")]
+    assert [(f.feature, f.value, f.current) for f in comparison.findings] == [("rows", math.inf, 0.0)]
 
 
 def test_profiles_of_two_layouts_are_not_compared():
