@@ -11,10 +11,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from components.drift import DriftReport, Measure
+from components import volume_plots
 from components.evidence import SplitEvidence
 from components.expectations import ExpectationReport, ExpectationResult
-from components.gate import Reason, Verdict
+from components.gate import Reason, Verdict, merged
+from components.profiles.report import DriftReport
+from components.rows import RowFlow
+from components.volumes import Volumes
+from schemas.acceptance import Acceptance
 from schemas.errors import ArtifactError
 from schemas.features import FEATURES, ROW_INPUTS, Feature, RowInput
 from schemas.thresholds import Thresholds
@@ -24,17 +28,12 @@ _TEMPLATE = "report.html.j2"
 
 
 @dataclass(frozen=True)
-class RowFlow:
-    """What became of the rows that went into one step: their number by where they went."""
+class Link:
+    """A page beside this one: its title, its address relative to this page, and what to know before one opens it."""
 
-    step: str
-    rows_in: int
-    rows_out: Mapping[str, int]
-
-    @property
-    def unaccounted(self) -> int:
-        """Rows that went in and are in none of the counts; negative where the counts are too many."""
-        return self.rows_in - sum(self.rows_out.values())
+    title: str
+    address: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,11 @@ class RunReport:
         model_version: the version that was registered, or None.
         flows: rows in and out, in the order of the steps.
         steps: all steps in the order in which they ran.
+        volumes: transactions and labels per day.
+        links: to pages beside this one.
         verdicts: of each gate by its name.
         expectations, drift, anomalies: what the checks found; anomalies are None where validation did not run.
+        drift_pictures: of the strongest findings of drift, an overview first.
         evidence: of each split that was measured.
         thresholds: that the model travels with.
         pictures: of the evidence.
@@ -98,10 +100,13 @@ class RunReport:
     passed: bool
     model_version: int | None = None
     flows: tuple[RowFlow, ...] = ()
+    volumes: Volumes | None = None
+    links: tuple[Link, ...] = ()
     steps: tuple[StepLine, ...] = ()
     verdicts: Mapping[str, Verdict]
     expectations: ExpectationReport | None = None
     drift: DriftReport | None = None
+    drift_pictures: tuple[Picture, ...] = ()
     anomalies: tuple[Reason, ...] | None = None
     evidence: tuple[SplitEvidence, ...] = ()
     thresholds: Thresholds | None = None
@@ -110,6 +115,11 @@ class RunReport:
     left_out: tuple[LeftOut, ...] = ()
     digests: Mapping[str, str]
     lineage: Mapping[str, str]
+
+    @property
+    def acceptances(self) -> tuple[Acceptance, ...]:
+        """What people accepted at any gate."""
+        return merged(self.verdicts.values()).acceptances
 
 
 def render(report: RunReport) -> str:
@@ -123,8 +133,17 @@ def render(report: RunReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": _count, "number": _number, "percent": _percent}
-    return environment.get_template(_TEMPLATE).render(report=report)
+    environment.filters |= {"count": _count, "number": _number, "percent": _percent, "moment": _moment}
+    return environment.get_template(_TEMPLATE).render(report=report, log_pictures=_log_pictures(report.volumes))
+
+
+def _log_pictures(counted: Volumes | None) -> tuple[Picture, ...]:
+    if counted is None:
+        return ()
+    return (
+        Picture("transactions and known frauds per day", volume_plots.volumes(counted)),
+        Picture("label maturity", volume_plots.maturity(counted.maturity)),
+    )
 
 
 def left_out(provided: Iterable[str]) -> tuple[LeftOut, ...]:
@@ -153,15 +172,10 @@ def read_drift(path: Path) -> DriftReport:
     Raises:
         ArtifactError: it is absent or something else.
     """
-    raw = _read(path)
     try:
-        measures = tuple(
-            Measure(**{key: value for key, value in one.items() if key != "exceeded"} | {"value": float(one["value"])})
-            for one in raw["measures"]
-        )
-        return DriftReport(raw["baseline"], measures, tuple(raw["uncompared"].items()))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{path} holds no drift report ({error!r}); run the pipeline again") from error
+        return DriftReport.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ArtifactError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); run the pipeline again") from error
 
 
 def _read(path: Path) -> Any:
@@ -169,6 +183,11 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); run the pipeline again") from error
+
+
+def _moment(at: str) -> str:
+    """ISO 8601 in UTC as people read it, to the minute."""
+    return f"{at[:10]} {at[11:16]} UTC"
 
 
 def _count(value: int | None) -> str:

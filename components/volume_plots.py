@@ -71,5 +71,5 @@ def _curves(axes: Axes, counted: Maturity) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlim=(0, right), ylim=(0, 1.02), xlabel="days after the event", ylabel="share with a label")
-    axes.legend(loc="upper left")
-    axes.set_title("Label maturity: how many labels are known after some days")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.1)
+    axes.set_title("Label maturity: how many labels are known after some days", pad=24)

@@ -9,11 +9,12 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from components.drift import DriftThresholds
 from components.evaluation import EvaluationConfig
 from components.expectations import SAMPLE_ROWS
+from components.profiles.config import DriftConfig
 from components.splits import SplitConfig
 from components.trainer import ThresholdConfig, TrainingConfig
+from schemas.acceptance import Acceptance, refuse_repeated
 from schemas.errors import ConfigurationError
 
 Kind = TypeVar("Kind")
@@ -26,17 +27,20 @@ class RunConfig:
     Attributes:
         expectation_sample_rows: rows of which the expectations are checked.
         rules: the rule set beside which the model is to decide; None stands for the one that ships.
+        accept: what stops of the checks people accept, each with who and why.
     """
 
     splits: SplitConfig = field(default_factory=SplitConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     thresholds: ThresholdConfig = field(default_factory=ThresholdConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    drift: DriftThresholds = field(default_factory=DriftThresholds)
+    drift: DriftConfig = field(default_factory=DriftConfig)
     expectation_sample_rows: int = SAMPLE_ROWS
     rules: Path | None = None
+    accept: tuple[Acceptance, ...] = ()
 
     def __post_init__(self) -> None:
+        refuse_repeated(self.accept)
         if self.expectation_sample_rows < 1:
             raise ConfigurationError(f"expectation_sample_rows is {self.expectation_sample_rows}; it must be 1 or more")
 
@@ -99,11 +103,11 @@ def _refuse_unknown(kind: Any, raw: dict[str, Any], where: str) -> None:
     hints = get_type_hints(kind)
     for key, value in raw.items():
         inner = [one for one in (hints[key], *get_args(hints[key])) if is_dataclass(one)]
-        if not inner or not isinstance(value, dict):
+        if not inner or not isinstance(value, dict | list):
             continue
-        if get_origin(hints[key]) is dict:
-            for name, each in value.items():
-                if isinstance(each, dict):
-                    _refuse_unknown(inner[0], each, f"in {key}.{name} {where}")
-        else:
+        if isinstance(value, dict) and get_origin(hints[key]) is not dict:
             _refuse_unknown(inner[0], value, f"in {key} {where}")
+            continue
+        for name, each in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(each, dict):
+                _refuse_unknown(inner[0], each, f"in {key}.{name} {where}")

@@ -11,20 +11,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from components import report
+from components import attachments, report, volumes
 from components.devices import use_logical_cpus
 from components.evaluation import refusal_reasons
 from components.evidence import SplitEvidence
 from components.examples import COUNTS_FILE
-from components.gate import Reason, Verdict, anomaly_reasons, decide
+from components.gate import Reason, Verdict, anomaly_reasons, decide, merged
+from components.registry.client import connect
+from components.registry.stops import StoppedRun, record_stop
+from components.rows import RowFlow, outcomes, row_flows
 from components.steps.artifacts import DriftResult, ExpectationResult, FeatureSpecification, Transactions
 from components.steps.evidence import SPLITS
 from components.steps.gate import read_anomalies
 from components.steps.verdicts import read_verdict
+from components.volumes import Volumes
 from pipelines.runner import CompiledRun, Step, run_all
-from pipelines.training import TrainingRun, build_pipeline
+from pipelines.training import TrainingRun, build_pipeline, code_version
 from schemas.bundle import THRESHOLDS_FILE
 from schemas.digests import directory_digest
+from schemas.errors import RegistryError
 from schemas.features import FeatureSpec
 from schemas.thresholds import Thresholds
 
@@ -43,6 +48,8 @@ class Outcome:
         steps: what each step did: `ran`, `cached`, `skipped`.
         peak_rss_mib: of this process.
         report: the HTML page.
+        mlflow_run: in MLflow, what the version is of, or what holds the verdict of a run that was stopped; else None.
+        unrecorded: why the verdict of a run that was stopped is not in MLflow; empty where it is.
     """
 
     status: Literal["passed", "gate_failed"]
@@ -54,6 +61,8 @@ class Outcome:
     steps: dict[str, str]
     peak_rss_mib: float
     report: Path
+    mlflow_run: str | None = None
+    unrecorded: str = ""
 
     def fields(self) -> dict[str, Any]:
         """The object that `fraudops run --json` prints."""
@@ -67,6 +76,8 @@ class Outcome:
             "steps": self.steps,
             "peak_rss_mib": self.peak_rss_mib,
             "report": self.report,
+            "mlflow_run": self.mlflow_run,
+            "unrecorded": self.unrecorded,
         }
 
 
@@ -84,13 +95,15 @@ def execute(
         began, started = time.monotonic(), now()
         compiled = CompiledRun.of(build_pipeline(run, until), f"{run.pipeline_name}.{started:%Y%m%dT%H%M%S.%fZ}")
         steps = run_all(compiled, run.services.metadata.connection(), on_step)
-        return conclude(run, steps, now(), time.monotonic() - began)
+        return conclude(run, compiled.run_id, steps, now(), time.monotonic() - began)
 
 
-def conclude(run: TrainingRun, steps: Mapping[str, Step], finished: datetime, seconds: float) -> Outcome:
-    """Writes the report of a run that has ended, and gives its answer.
+def conclude(run: TrainingRun, run_id: str, steps: Mapping[str, Step], finished: datetime, seconds: float) -> Outcome:
+    """Writes the report of a run that has ended, and gives its answer; a stop is told to MLflow too.
 
     Args:
+        run: what it was about.
+        run_id: its name in ML Metadata.
         steps: what its nodes did, by name.
         finished: when it ended; it names the report.
         seconds: how long it took.
@@ -98,13 +111,18 @@ def conclude(run: TrainingRun, steps: Mapping[str, Step], finished: datetime, se
     page = run.workspace.reports / f"{run.pipeline_name}-{finished:%Y%m%dT%H%M%SZ}.html"
     outputs = _outputs(steps)
     verdicts = _verdicts(steps, outputs)
-    verdict = decide(reason for one in verdicts.values() for reason in one.reasons)
+    verdict = merged(verdicts.values())
     evidence = _evidence(outputs)
-    rows = _rows(outputs)
+    flows = _flows(outputs)
     version, pushed = model_version(steps), _pushed(steps)
-    whole = _report(run, steps, outputs, finished, verdicts, verdict, evidence, rows, pushed)
     page.parent.mkdir(exist_ok=True)
+    links = _links(outputs, page.with_suffix(""))
+    whole = _report(run, steps, outputs, finished, verdicts, verdict, evidence, flows, links, pushed)
     page.write_text(report.render(whole), encoding="utf-8")
+    rows = outcomes(flows) if flows else {}
+    mlflow_run, unrecorded = pushed.get("mlflow_run_id"), ""
+    if not verdict.passed:
+        mlflow_run, unrecorded = _record_stop(run, run_id, verdict, rows, _span(outputs))
     return Outcome(
         "passed" if verdict.passed else "gate_failed",
         verdict.reasons,
@@ -115,7 +133,30 @@ def conclude(run: TrainingRun, steps: Mapping[str, Step], finished: datetime, se
         {step.name: step.state for step in steps.values()},
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         page,
+        None if mlflow_run is None else str(mlflow_run),
+        unrecorded,
     )
+
+
+def _record_stop(
+    run: TrainingRun, run_id: str, verdict: Verdict, rows: Mapping[str, int], span: str
+) -> tuple[str | None, str]:
+    """The run in MLflow that holds the verdict, or why there is none.
+
+    The verdict stands in ML Metadata and in the report; that MLflow is away must not hide it from who waits for it.
+    """
+    stopped = StoppedRun(
+        pipeline_run=run_id,
+        verdict=verdict,
+        data_span=span,
+        code_version=code_version(),
+        rows=rows,
+        run_name=f"{run.mapping.source} {span.rpartition(' ')[2]} stopped",
+    )
+    try:
+        return record_stop(connect(run.services.tracking_uri), stopped, run.services.artifact_root), ""
+    except RegistryError as error:
+        return None, f"the verdict is in ML Metadata and in the report, but not in MLflow: {error}"
 
 
 def model_version(steps: Mapping[str, Step]) -> int | None:
@@ -156,15 +197,30 @@ def _evidence(outputs: Outputs) -> dict[str, SplitEvidence]:
     return {split: SplitEvidence.from_json((folder / f"{split}.json").read_text(encoding="utf-8")) for split in SPLITS}
 
 
-def _rows(outputs: Outputs) -> dict[str, int]:
+def _flows(outputs: Outputs) -> tuple[RowFlow, ...]:
     read = outputs.get(("ingest", "transactions"), Path("-")) / Transactions.REPORT
-    rows = {}
-    if read.is_file():
-        ingest = json.loads(read.read_text(encoding="utf-8"))
-        rows = {name: ingest[name] for name in ("read", "dead", "duplicate")}
-    if ("examples", "examples") in outputs:
-        rows |= json.loads((outputs["examples", "examples"] / COUNTS_FILE).read_text(encoding="utf-8"))
-    return rows
+    if not read.is_file():
+        return ()
+    folder = outputs.get(("examples", "examples"))
+    return row_flows(
+        json.loads(read.read_text(encoding="utf-8")),
+        json.loads((folder / COUNTS_FILE).read_text(encoding="utf-8")) if folder else None,
+    )
+
+
+def _volumes(outputs: Outputs) -> Volumes | None:
+    folder = outputs.get(("examples", "examples"))
+    return Volumes.from_json((folder / volumes.FILE).read_text(encoding="utf-8")) if folder else None
+
+
+def _links(outputs: Outputs, beside: Path) -> tuple[report.Link, ...]:
+    """What the steps wrote for people, copied beside the page."""
+    links = []
+    if (result := outputs.get(("expectations", "result"))) is not None:
+        links += attachments.data_docs(result / ExpectationResult.DATA_DOCS, beside)
+    if (statistics := outputs.get(("statistics", "statistics"))) is not None:
+        links.append(attachments.statistics_view(statistics, beside))
+    return tuple(links)
 
 
 def _report(
@@ -175,7 +231,8 @@ def _report(
     verdicts: Mapping[str, Verdict],
     verdict: Verdict,
     evidence: Mapping[str, SplitEvidence],
-    rows: Mapping[str, int],
+    flows: tuple[RowFlow, ...],
+    links: tuple[report.Link, ...],
     pushed: Mapping[str, str | int | float],
 ) -> report.RunReport:
     folder = outputs.get(("evidence", "evidence"))
@@ -188,11 +245,14 @@ def _report(
         finished=finished,
         passed=verdict.passed,
         model_version=int(version) if version is not None else None,
-        flows=_flows(rows),
+        flows=flows,
+        volumes=_volumes(outputs),
+        links=links,
         steps=tuple(report.StepLine(step.name, step.state, step.seconds) for step in steps.values()),
         verdicts=verdicts,
         expectations=_read(outputs, "expectations", ExpectationResult.FILE, report.read_expectations),
         drift=_read(outputs, "drift", DriftResult.FILE, report.read_drift),
+        drift_pictures=_drift_pictures(outputs),
         anomalies=_anomalies(outputs),
         evidence=tuple(evidence.values()),
         thresholds=Thresholds.from_json((folder / THRESHOLDS_FILE).read_text(encoding="utf-8")) if folder else None,
@@ -210,6 +270,12 @@ def _report(
 _DIGESTED = (("examples", "examples"), ("schema", "schema"), ("evaluator", "evaluation"), ("trainer", "model"))
 
 
+def _drift_pictures(outputs: Outputs) -> tuple[report.Picture, ...]:
+    folder = outputs.get(("drift", "result"), Path("-")) / DriftResult.PICTURES
+    pictures = sorted(folder.glob("*.png"), key=lambda one: (one.stem != "overview", one.stem))
+    return tuple(report.Picture(f"drift: {one.stem.replace('_', ' ')}", one.read_bytes()) for one in pictures)
+
+
 def _pictures(folder: Path) -> tuple[report.Picture, ...]:
     """The test split first, because it is what the model is judged by; the course of training last."""
     order = {"test": 0, "validation": 1, "history": 2}
@@ -217,24 +283,13 @@ def _pictures(folder: Path) -> tuple[report.Picture, ...]:
     return tuple(report.Picture(one.stem.replace("_", " "), one.read_bytes()) for one in pictures)
 
 
-def _flows(rows: Mapping[str, int]) -> tuple[report.RowFlow, ...]:
-    if not rows:
-        return ()
-    good = rows["read"] - rows["dead"] - rows["duplicate"]
-    flows = [
-        report.RowFlow("ingest", rows["read"], {"good": good, "dead": rows["dead"], "duplicate": rows["duplicate"]})
-    ]
-    if "train" in rows:
-        parts = {name: count for name, count in rows.items() if name not in ("read", "dead", "duplicate")}
-        flows.append(report.RowFlow("examples", good, parts))
-    return tuple(flows)
-
-
 def _span(outputs: Outputs) -> str:
     read = outputs.get(("ingest", "transactions"), Path("-")) / Transactions.REPORT
     if not read.is_file():
         return "-"
     ingest = json.loads(read.read_text(encoding="utf-8"))
+    if ingest["first_event"] is None:  # no row was good
+        return "-"
     return f"{ingest['first_event'][:10]} to {ingest['last_event'][:10]}"
 
 

@@ -7,12 +7,11 @@ from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 
-import tensorflow_data_validation as tfdv
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
-from components.drift import QUANTILE_BUCKETS
 from components.evaluation import eval_config
+from components.steps.artifacts import DriftBaseline
 from components.steps.champion import ChampionStrategy
 from components.steps.drift import check_drift
 from components.steps.evidence import gather_evidence
@@ -23,9 +22,11 @@ from components.steps.ingest import ingest_log
 from components.steps.parameters import to_parameter
 from components.steps.register import register_model
 from components.steps.schema import curate_schema
+from components.steps.statistics import compute_statistics
 from pipelines.config import RunConfig
 from pipelines.services import Services
 from pipelines.workspace import Workspace
+from schemas.acceptance import INGEST
 from schemas.digests import code_digest
 from schemas.errors import ConfigurationError
 from schemas.features import specify
@@ -108,9 +109,16 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
         card_key_file=str(run.workspace.card_key_file) if key else "",
         card_key_version=key.version if key else 0,
         card_key_fingerprint=key.fingerprint if key else "",
+        # Only those that a step may apply, because another one would run it again.
+        acceptances=to_parameter([one for one in config.accept if one.check == INGEST]),
         code=code_digest(
+            "components.gate",
             "components.ingest",
+            "components.rows",
             "components.steps.ingest",
+            "components.steps.rows",
+            "components.steps.verdicts",
+            "schemas.acceptance",
             "schemas.currency",
             "schemas.keys",
             "schemas.masking",
@@ -129,8 +137,11 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             code=code_digest(
                 "components.features",
                 "components.examples",
+                "components.rows",
                 "components.splits",
                 "components.steps.examples",
+                "components.steps.rows",
+                "components.volumes",
                 "schemas.features",
                 "schemas.transaction",
             ),
@@ -139,10 +150,9 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             feature_spec=examples.outputs["feature_spec"],
             code=code_digest("components.schema", "components.steps.schema", _packaged("fraud.pbtxt")),
         ).with_id("schema")
-        statistics = tfx.components.StatisticsGen(
+        statistics = compute_statistics(
             examples=examples.outputs["examples"],
-            schema=schema.outputs["schema"],
-            stats_options=tfdv.StatsOptions(num_quantiles_histogram_buckets=QUANTILE_BUCKETS),
+            code=code_digest("components.statistics", "components.steps.statistics"),
         ).with_id("statistics")
         anomalies = tfx.components.ExampleValidator(
             statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
@@ -165,18 +175,34 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             },
             model=tfx.dsl.Channel(type=_TYPES.Model),
             statistics=tfx.dsl.Channel(type=_TYPES.ExampleStatistics),
+            baseline=tfx.dsl.Channel(type=DriftBaseline),
         ).with_id("champion")
         drift = check_drift(
+            examples=examples.outputs["examples"],
+            feature_spec=examples.outputs["feature_spec"],
             statistics=statistics.outputs["statistics"],
+            schema=schema.outputs["schema"],
             champion_statistics=champion.outputs["statistics"],
-            thresholds=to_parameter(config.drift),
-            code=code_digest("components.drift", "components.distances", "components.steps.drift"),
+            champion_baseline=champion.outputs["baseline"],
+            settings=to_parameter(config.drift),
+            code=code_digest(
+                "components.comparators",
+                "components.distances",
+                "components.drawing",
+                "components.profiles",
+                "components.statistics",
+                "components.steps.drift",
+                "components.watched",
+            ),
         ).with_id("drift")
         gate = data_gate(
             anomalies=anomalies.outputs["anomalies"],
             expectation_result=expectations.outputs["result"],
             drift_result=drift.outputs["result"],
-            code=code_digest("components.gate", "components.steps.gate"),
+            acceptances=to_parameter([one for one in config.accept if one.check != INGEST]),
+            code=code_digest(
+                "components.gate", "components.steps.gate", "components.steps.verdicts", "schemas.acceptance"
+            ),
         ).with_id("gate")
         with tfx.dsl.Cond(_passed(gate)):
             transform = tfx.components.Transform(
@@ -188,7 +214,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                 materialize=False,
                 disable_statistics=True,
                 disable_analyzer_cache=True,
-                custom_config={"code": code_digest("components.transform", "schemas.features")},
+                custom_config={"code": code_digest("components.analysis", "components.transform", "schemas.features")},
             ).with_id("transform")
             trainer = tfx.components.Trainer(
                 run_fn="components.steps.train.run_fn",
@@ -220,7 +246,11 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                 model_run=trainer.outputs["model_run"],
                 examples=examples.outputs["examples"],
                 code=code_digest(
-                    "components.evidence", "components.plots", "components.scoring", "components.steps.evidence"
+                    "components.drawing",
+                    "components.evidence",
+                    "components.plots",
+                    "components.scoring",
+                    "components.steps.evidence",
                 ),
             ).with_id("evidence")
             evaluator = tfx.components.Evaluator(
@@ -244,16 +274,20 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                     schema=schema.outputs["schema"],
                     transactions=ingest.outputs["transactions"],
                     examples=examples.outputs["examples"],
+                    ingest_verdict=ingest.outputs["verdict"],
                     verdict=gate.outputs["verdict"],
                     expectation_result=expectations.outputs["result"],
                     drift_result=drift.outputs["result"],
+                    baseline=drift.outputs["baseline"],
                     source=run.mapping.source,
                     model_name=MODEL_NAME,
                     tracking_uri=run.services.tracking_uri,
                     artifact_root=run.services.artifact_root or "",
                     training=to_parameter(config.training),
                     code_version=code_version(),
-                    code=code_digest("components.registry", "components.model_card", "components.steps.register"),
+                    code=code_digest(
+                        "components.registry", "components.model_card", "components.rows", "components.steps.register"
+                    ),
                 ).with_id("registration")
     return [
         ingest, examples, schema, statistics, anomalies, expectations, champion, drift, gate,

@@ -34,6 +34,7 @@ def example(folder: Path, name: str) -> Registration:
         code_version="0.1.0+abc",
         mlmd_model_id=7,
         mlmd_statistics_id=4,
+        mlmd_baseline_id=5,
         gate="passed",
         signature=Signature(
             "score",

@@ -7,13 +7,15 @@ import json
 import platform
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from components.registry.client import registry_errors
+from components.registry.runs import find_or_create, log_params, row_params
 from components.registry.versions import MODEL_DIR, SAVED_MODEL_DIGEST_TAG, SAVED_MODEL_DIR, fetch_saved_model
+from schemas.acceptance import Acceptance, to_tags
 from schemas.approval import GATE_TAG, PENDING, STATE_TAG
 from schemas.digests import directory_digest, verify_directory
 from schemas.errors import ArtifactError, DigestMismatchError
@@ -29,7 +31,7 @@ EVIDENCE_DIR = "evidence"
 KEY_TAG = "registration.key"
 
 # What MLflow takes in one call.
-_BATCH_METRICS, _BATCH_PARAMS = 1000, 100
+_BATCH_METRICS = 1000
 
 _DTYPES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_INT32": "int32", "DT_INT64": "int64", "DT_BOOL": "bool"}
 _DTYPES["DT_STRING"] = "str"
@@ -63,11 +65,13 @@ class Registration:
         digest_evaluation, digest_schema: digests of the evaluation and of the curated schema.
         data_span: the time that the training log covers, for people.
         code_version: of the code that trained it.
-        mlmd_model_id, mlmd_statistics_id: artifacts in the pipeline's metadata, for walking the lineage.
+        mlmd_model_id, mlmd_statistics_id, mlmd_baseline_id: artifacts in the pipeline's metadata, for walking the lineage.
         gate: what the gates before it said.
         signature: shown in the MLflow UI, and what `mlflow.pyfunc` calls.
         evidence: directory of the files that people judge by: verdicts, metrics, plots, report.
         params: settings of the training.
+        rows: of the log and of its parts, by what became of them.
+        acceptances: the stops that people have accepted, each with who, when and why.
         metrics: by name, such as `test/average_precision`.
         history: by name, one value per epoch.
         description: Markdown, shown with the version.
@@ -83,12 +87,15 @@ class Registration:
     code_version: str
     mlmd_model_id: int
     mlmd_statistics_id: int
+    mlmd_baseline_id: int
     gate: Literal["passed", "failed"]
     signature: Signature
     evidence: Path
     description: str
     run_name: str
     params: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, int] = field(default_factory=dict)
+    acceptances: Sequence[Acceptance] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
     model_name: str = MODEL_NAME
@@ -105,8 +112,12 @@ class Registration:
             "mlmd.statistics_id": str(self.mlmd_statistics_id),
             GATE_TAG: self.gate,
         }
-        key = hashlib.sha256(json.dumps([self.model_name, identity], sort_keys=True).encode()).hexdigest()
-        return identity | {KEY_TAG: key, STATE_TAG: PENDING}
+        # The gate may have been asked again about what was accepted once.
+        timeless = to_tags(replace(one, at="") for one in self.acceptances)
+        key = hashlib.sha256(json.dumps([self.model_name, identity | timeless], sort_keys=True).encode()).hexdigest()
+        # A new champion has the same rows profiled again, which makes no other version of them.
+        baseline = {"mlmd.baseline_id": str(self.mlmd_baseline_id)}
+        return identity | baseline | to_tags(self.acceptances) | {KEY_TAG: key, STATE_TAG: PENDING}
 
 
 @dataclass(frozen=True)
@@ -191,33 +202,21 @@ def read_signature(saved_model: Path, name: str = "score") -> Signature:
 
 def _run(client: MlflowClient, registration: Registration, tags: dict[str, str], artifact_root: str | None) -> Run:
     """The run of this registration, which an earlier try may have made."""
-    name = registration.model_name
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        location = None if artifact_root is None else f"{artifact_root.rstrip('/')}/{name}"
-        experiment_id = client.create_experiment(name, artifact_location=location)
-    else:
-        experiment_id = experiment.experiment_id
-    runs = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{tags[KEY_TAG]}'", max_results=1)
-    if runs:
-        return runs[0]
     identity = {tag: value for tag, value in tags.items() if tag != STATE_TAG}  # which only the version has
-    return client.create_run(experiment_id, tags=identity, run_name=registration.run_name)
+    return find_or_create(client, registration.model_name, KEY_TAG, identity, registration.run_name, artifact_root)
 
 
 def _log_numbers(client: MlflowClient, run: Run, registration: Registration) -> None:
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric
 
     # The time of the run and not of this try: MLflow keeps a point with the same time, step and value once.
     time_ms = run.info.start_time
     metrics = [Metric(name, value, time_ms, 0) for name, value in registration.metrics.items()]
     for name, values in registration.history.items():
         metrics += [Metric(name, value, time_ms, epoch) for epoch, value in enumerate(values)]
-    params = [Param(name, value) for name, value in registration.params.items()]
     for start in range(0, len(metrics), _BATCH_METRICS):
         client.log_batch(run.info.run_id, metrics=metrics[start : start + _BATCH_METRICS])
-    for start in range(0, len(params), _BATCH_PARAMS):
-        client.log_batch(run.info.run_id, params=params[start : start + _BATCH_PARAMS])
+    log_params(client, run, {**registration.params, **row_params(registration.rows)})
 
 
 def _mlmodel(registration: Registration, run: Run) -> str:

@@ -22,7 +22,13 @@ MODEL_DIR = "model"  # of the run's artifacts; what `models:/fraud/N` resolves t
 SAVED_MODEL_DIR = "saved_model"  # below it, beside the file MLmodel
 
 SAVED_MODEL_DIGEST_TAG = "digest.saved_model"
-LINEAGE_TAGS: tuple[str, ...] = ("data.span", "code.version", "mlmd.model_id", "mlmd.statistics_id")
+LINEAGE_TAGS: tuple[str, ...] = (
+    "data.span",
+    "code.version",
+    "mlmd.model_id",
+    "mlmd.statistics_id",
+    "mlmd.baseline_id",
+)
 
 
 def list_versions(client: MlflowClient, name: str = MODEL_NAME, with_metrics: bool = True) -> tuple[Version, ...]:

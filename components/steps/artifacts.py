@@ -32,19 +32,27 @@ class FeatureSpecification(Artifact):
 
 
 class ExpectationResult(Artifact):
-    """What the expectation suites found in transactions and features."""
+    """What the expectation suites found in transactions and features; Great Expectations' own pages lie beside it."""
 
     TYPE_NAME = "ExpectationResult"
     TYPE_ANNOTATION = Metrics
-    FILE = "expectations.json"
+    FILE, DATA_DOCS = "expectations.json", "data_docs"
+
+
+class DriftBaseline(Artifact):
+    """What the rows that a model was trained on looked like, and how much they changed from week to week."""
+
+    TYPE_NAME = "DriftBaseline"
+    TYPE_ANNOTATION = Metrics
+    FILE = "baseline.json"
 
 
 class DriftResult(Artifact):
-    """How far the examples have moved from those of the champion."""
+    """How far the examples have moved from the champion's baseline, with pictures."""
 
     TYPE_NAME = "DriftResult"
     TYPE_ANNOTATION = Metrics
-    FILE = "drift.json"
+    FILE, PICTURES = "drift.json", "pictures"
 
 
 class GateVerdict(Artifact):

@@ -24,14 +24,24 @@ from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, comp
 from components.evaluation import evaluation_digest
 from components.evidence import SplitEvidence
 from components.examples import COUNTS_FILE
+from components.gate import merged
 from components.model_card import describe
 from components.registry.client import connect
 from components.registry.registration import Registration, read_signature, register
+from components.rows import outcomes, row_flows
 from components.scoring import read_spec
-from components.steps.artifacts import DriftResult, ExpectationResult, GateVerdict, ModelEvidence, Transactions, path_of
+from components.steps.artifacts import (
+    DriftBaseline,
+    DriftResult,
+    ExpectationResult,
+    GateVerdict,
+    ModelEvidence,
+    Transactions,
+    path_of,
+)
 from components.steps.evidence import SPLITS
 from components.steps.train import HISTORY_FILE
-from components.steps.verdicts import read_verdict
+from components.steps.verdicts import read_verdict, write_file
 from schemas.bundle import THRESHOLDS_FILE
 from schemas.digests import directory_digest
 from schemas.thresholds import Thresholds
@@ -47,9 +57,11 @@ def register_model(
     schema: InputArtifact[Schema],
     transactions: InputArtifact[Transactions],
     examples: InputArtifact[Examples],
+    ingest_verdict: InputArtifact[GateVerdict],
     verdict: InputArtifact[GateVerdict],
     expectation_result: InputArtifact[ExpectationResult],
     drift_result: InputArtifact[DriftResult],
+    baseline: InputArtifact[DriftBaseline],
     pushed_model: OutputArtifact[PushedModel],
     source: Parameter[str],
     model_name: Parameter[str],
@@ -69,13 +81,18 @@ def register_model(
     }
     ingest = json.loads((Path(transactions.uri) / Transactions.REPORT).read_text(encoding="utf-8"))
     rows = json.loads((Path(examples.uri) / COUNTS_FILE).read_text(encoding="utf-8"))
+    flows = row_flows(ingest, rows)
+    gates = merged((read_verdict(ingest_verdict.uri), read_verdict(verdict.uri)))
     trained = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
     span = f"{ingest['first_event'][:10]} to {ingest['last_event'][:10]}"
     with tempfile.TemporaryDirectory() as scratch:
         collected = Path(scratch) / "evidence"
         shutil.copytree(folder, collected)
-        for artifact in (verdict, expectation_result, drift_result):
-            shutil.copytree(artifact.uri, collected / artifact.type_name)
+        for artifact in (expectation_result, drift_result):
+            # Data Docs are megabytes of pictures and fonts, and say what the results beside them say.
+            ignored = shutil.ignore_patterns(ExpectationResult.DATA_DOCS)
+            shutil.copytree(artifact.uri, collected / artifact.type_name, ignore=ignored)
+        write_file(collected / GateVerdict.TYPE_NAME, gates)
         version = register(
             connect(tracking_uri),
             Registration(
@@ -87,6 +104,7 @@ def register_model(
                 code_version=code_version,
                 mlmd_model_id=model.id,
                 mlmd_statistics_id=statistics.id,
+                mlmd_baseline_id=baseline.id,
                 gate="passed",
                 signature=read_signature(saved_model),
                 evidence=collected,
@@ -96,12 +114,14 @@ def register_model(
                     rows,
                     list(measured.values()),
                     Thresholds.from_json((folder / THRESHOLDS_FILE).read_text(encoding="utf-8")),
-                    read_verdict(verdict.uri),
+                    gates,
                     read_spec(saved_model).left_out,
                 ),
                 run_name=f"{source} {ingest['last_event'][:10]}",
                 params={key: json.dumps(value) for key, value in json.loads(training).items()}
                 | {"replicas": str(trained["replicas"]), "fitted_positive_weight": f"{trained['positive_weight']:.6g}"},
+                rows=outcomes(flows),
+                acceptances=gates.acceptances,
                 metrics={
                     f"{split}/{name}": value for split, one in measured.items() for name, value in one.metrics().items()
                 },

@@ -17,6 +17,7 @@ from mlflow.entities import Run
 from components.registry.client import connect
 from components.registry.registration import Registration, read_signature, register
 from components.registry.versions import download_saved_model, list_versions, show_version
+from schemas.acceptance import Acceptance, from_tags
 from schemas.digests import directory_digest
 from schemas.errors import ArtifactError, DigestMismatchError
 from tests.registered import example, mlflow_server
@@ -52,6 +53,7 @@ def test_a_registered_version_says_everything_it_was_registered_with(
         "code.version": "0.1.0+abc",
         "mlmd.model_id": "7",
         "mlmd.statistics_id": "4",
+        "mlmd.baseline_id": "5",
     }
     assert shown.metrics == {"test/average_precision": 0.61, "loss": 0.3}
     assert (shown.description, shown.run_id) == (registration.description, done.run_id)
@@ -86,6 +88,33 @@ def test_registering_twice_gives_one_version(client: MlflowClient, registration:
     first, second = (register(client, registration, tmp_path.as_uri()) for _ in range(2))
     assert second == dataclasses.replace(first, created=False)
     assert len(list_versions(client, registration.model_name)) == 1
+
+
+def test_what_people_accepted_and_the_rows_are_kept_with_the_version(
+    client: MlflowClient, registration: Registration, tmp_path: Path
+) -> None:
+    accepted = (
+        Acceptance("drift", "a new app", "m.keller", "channel", "2026-03-01T12:00:00+00:00"),
+        Acceptance("ingest", "a bad day", "m.keller", at="2026-03-01T12:00:00+00:00"),
+    )
+    mine = dataclasses.replace(registration, acceptances=accepted, rows={"read": 10, "train": 7})
+    done = register(client, mine, tmp_path.as_uri())
+    assert from_tags(show_version(client, 1, mine.model_name).tags) == accepted
+    run = client.get_run(done.run_id)
+    assert from_tags(run.data.tags) == accepted
+    assert {name: run.data.params[f"rows.{name}"] for name in ("read", "train")} == {"read": "10", "train": "7"}
+
+
+def test_the_same_acceptance_at_another_time_is_the_same_version_and_for_another_reason_is_not(
+    client: MlflowClient, registration: Registration, tmp_path: Path
+) -> None:
+    def registered(reason: str, at: str) -> int:
+        accepted = (Acceptance("drift", reason, "m.keller", at=at),)
+        return register(client, dataclasses.replace(registration, acceptances=accepted), tmp_path.as_uri()).version
+
+    assert registered("a new app", "2026-03-01T12:00:00+00:00") == 1
+    assert registered("a new app", "2026-03-02T12:00:00+00:00") == 1
+    assert registered("a new market", "2026-03-02T12:00:00+00:00") == 2
 
 
 def test_the_same_model_with_other_evidence_is_another_version(
