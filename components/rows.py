@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from components.splits import PARTS
+from components.splits import PARTS, Part
 from schemas.errors import ArtifactError
 
 
@@ -42,7 +42,7 @@ def ingest_flow(report: Mapping[str, int]) -> RowFlow:
     return _flow("ingest", report, "read", ("good", "dead", "duplicate"))
 
 
-def example_flow(good: int, rows_of: Mapping[str, int]) -> RowFlow:
+def example_flow(good: int, rows_of: Mapping[Part, int]) -> RowFlow:
     """What became of the rows that ingest found good.
 
     Args:
@@ -52,10 +52,11 @@ def example_flow(good: int, rows_of: Mapping[str, int]) -> RowFlow:
     Raises:
         ArtifactError: a part is missing, or they do not add up.
     """
-    return _flow("examples", {"good": good, **rows_of}, "good", PARTS)
+    counts = {str(part): rows for part, rows in rows_of.items()}
+    return _flow("examples", counts | {"good": good}, "good", PARTS)
 
 
-def row_flows(report: Mapping[str, int], rows_of: Mapping[str, int] | None) -> tuple[RowFlow, ...]:
+def row_flows(report: Mapping[str, int], rows_of: Mapping[Part, int] | None) -> tuple[RowFlow, ...]:
     """Both flows of a run, the second where it has got there; see `ingest_flow` and `example_flow`."""
     read = ingest_flow(report)
     return (read,) if rows_of is None else (read, example_flow(read.rows_out["good"], rows_of))

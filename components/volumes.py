@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -151,7 +152,7 @@ def _add(counts: dict[int, np.ndarray], key: int, more: np.ndarray) -> None:
     counts[key] = counts[key] + more if key in counts else more
 
 
-def _tuples(value: object) -> object:
+def _tuples(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
     return {key: _tuples(one) for key, one in value.items()} if isinstance(value, dict) else value

@@ -215,7 +215,7 @@ def _volumes(outputs: Outputs) -> Volumes | None:
 
 def _links(outputs: Outputs, beside: Path) -> tuple[report.Link, ...]:
     """What the steps wrote for people, copied beside the page."""
-    links = []
+    links: list[report.Link] = []
     if (result := outputs.get(("expectations", "result"))) is not None:
         links += attachments.data_docs(result / ExpectationResult.DATA_DOCS, beside)
     if (statistics := outputs.get(("statistics", "statistics"))) is not None:

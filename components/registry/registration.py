@@ -65,7 +65,8 @@ class Registration:
         digest_evaluation, digest_schema: digests of the evaluation and of the curated schema.
         data_span: the time that the training log covers, for people.
         code_version: of the code that trained it.
-        mlmd_model_id, mlmd_statistics_id, mlmd_baseline_id: artifacts in the pipeline's metadata, for walking the lineage.
+        mlmd_model_id, mlmd_statistics_id, mlmd_baseline_id: artifacts in the pipeline's metadata, for walking the
+            lineage.
         gate: what the gates before it said.
         signature: shown in the MLflow UI, and what `mlflow.pyfunc` calls.
         evidence: directory of the files that people judge by: verdicts, metrics, plots, report.

@@ -60,9 +60,9 @@ def test_the_acceptance_that_names_the_subject_counts_before_the_one_for_all():
     every, one = read("schema=all", "m"), read("schema:country=one", "m")
     country = replace(STOP, subject="country")
     verdict = decide([STOP, country], [every, one], NOW)
-    assert {reason.subject: reason.accepted.reason for reason in verdict.reasons} == {
-        "amount_base_minor": "all",
-        "country": "one",
+    assert {reason.subject: reason.accepted for reason in verdict.reasons} == {
+        "amount_base_minor": every.applied(NOW),
+        "country": one.applied(NOW),
     }
 
 

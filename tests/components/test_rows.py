@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from components.rows import RowFlow, outcomes, row_flows
+from components.splits import Part
 from schemas.errors import ArtifactError
 
 READ = {"read": 100, "good": 90, "dead": 7, "duplicate": 3}
-PARTS = {"warm_up": 20, "train": 40, "immature": 10, "validation": 8, "test": 12}
+PARTS: dict[Part, int] = {"warm_up": 20, "train": 40, "immature": 10, "validation": 8, "test": 12}
 
 
 def test_a_run_that_got_through_tells_where_every_row_ended() -> None:
-    flows = row_flows({**READ, "files": "others are not looked at"}, PARTS)  # type: ignore[dict-item]
+    flows = row_flows(READ | {"files": 3}, PARTS)
     assert [(flow.step, flow.rows_in) for flow in flows] == [("ingest", 100), ("examples", 90)]
     ended = outcomes(flows)
     assert ended == {"read": 100, "dead": 7, "duplicate": 3, **PARTS}
@@ -30,7 +31,7 @@ def test_a_log_whose_rows_do_not_add_up_is_a_fault(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_part_that_is_missing_or_wrong_is_a_fault(name: str) -> None:
+def test_a_part_that_is_missing_or_wrong_is_a_fault(name: Part) -> None:
     with pytest.raises(ArtifactError, match="step examples"):
         row_flows(READ, {**PARTS, name: PARTS[name] - 1})
     with pytest.raises(ArtifactError, match=f"did not count its rows as {name}"):

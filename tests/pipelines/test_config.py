@@ -7,9 +7,12 @@ from textwrap import dedent
 
 import pytest
 
+from components.profiles import LayoutConfig
+from components.profiles.config import DriftConfig
 from components.steps.parameters import from_parameter, to_parameter
 from components.trainer import TrainingConfig
 from pipelines.config import RunConfig, load
+from schemas.acceptance import Acceptance
 from schemas.errors import ConfigurationError
 
 
@@ -37,14 +40,16 @@ def test_a_file_overrides_what_it_names_and_nothing_else(written):
           units: [64, 32]
           learning_rate: 5e-4
           logical_cpu_devices: 2
-        drift: {stops: [psi]}
+        drift: {layout: {bins: 20}, severities: {psi: stop}}
         expectation_sample_rows: 10
         """
     )
     assert config.splits.warm_up_s == 0
     assert config.splits.test_share == RunConfig().splits.test_share
     assert config.training == TrainingConfig(units=(64, 32), learning_rate=5e-4, logical_cpu_devices=2)
-    assert config.drift.stops == ("psi",)
+    assert config.drift.layout == LayoutConfig(bins=20)
+    assert config.drift.severities == {"psi": "stop"}
+    assert config.drift.calibration == RunConfig().drift.calibration
     assert config.thresholds == RunConfig().thresholds
     assert config.expectation_sample_rows == 10
 
@@ -54,7 +59,9 @@ def test_a_file_overrides_what_it_names_and_nothing_else(written):
     [
         ("epochs: 3", "run.yaml", "epochs", "training"),
         ("training: {epoch: 3}", "training", "epoch", "epochs"),
-        ("drift: {psi_: 1}", "drift", "psi_", "median_factor"),
+        ("drift: {psi: 0.25}", "drift", "psi", "severities"),
+        ("accept: [{check: drift, subjct: channel, reason: why, by: m}]", "in accept.0", "subjct", "subject"),
+        ("drift: {support: {bin: 1}}", "in support in drift", "bin", "rows_per_bin"),
         ("1: 2", "run.yaml", "1", "splits"),
     ],
 )
@@ -76,7 +83,8 @@ def test_an_unknown_key_is_refused_at_any_depth_and_the_known_ones_are_named(wri
         ("training: {units: [8, x]}", "training.units.1", "'x'"),
         ("training: 7", "training", "7"),
         ("training:", "training", "None"),
-        ("drift: {stops: [everything]}", "drift.stops.0", "'everything'"),
+        ("drift: {severities: {psi: shout}}", "drift.severities.psi", "'shout'"),
+        ("drift: {severities: {psy: stop}}", "drift.severities.psy.[key]", "'psy'"),
         ("expectation_sample_rows: []", "expectation_sample_rows", "[]"),
     ],
 )
@@ -98,9 +106,9 @@ def test_a_value_of_another_type_is_refused_with_its_place(written, text, where,
         ("thresholds: {alert_budget: -0.1}", "thresholds alert_budget is -0.1"),
         ("evaluation: {min_average_precision: 2}", "evaluation min_average_precision is 2"),
         ("evaluation: {max_loss: -0.1}", "evaluation max_loss is -0.1"),
-        ("drift: {psi: -1}", "psi is -1"),
-        ("drift: {median_factor: 0.5}", "median_factor is 0.5"),
-        ("drift: {bins: 1}", "bins is 1"),
+        ("drift: {layout: {bins: 1}}", "bins is 1"),
+        ("drift: {calibration: {headroom: 0.5}}", "headroom 0.5"),
+        ("drift: {support: {frauds: 0}}", "frauds is 0"),
         ("expectation_sample_rows: 0", "expectation_sample_rows is 0"),
     ],
 )
@@ -108,6 +116,25 @@ def test_a_value_out_of_range_is_refused_and_the_file_is_named(written, text, co
     with pytest.raises(ConfigurationError, match=r"run\.yaml: ") as caught:
         written(text)
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("accept: [{check: drift, reason: why}]", "accept.0.by"),
+        ("accept: [{check: weather, reason: rain, by: m}]", "there is no check 'weather'"),
+        ("accept: [{check: drift, reason: a, by: m}, {check: drift, reason: b, by: n}]", "more than once"),
+    ],
+)
+def test_what_is_no_acceptance_is_refused(written, text, complaint):
+    with pytest.raises(ConfigurationError) as caught:
+        written(text)
+    assert complaint in str(caught.value)
+
+
+def test_acceptances_of_a_file_say_who_and_why(written):
+    config = written("accept: [{check: drift, subject: channel, reason: a new app, by: m.keller}]")
+    assert config.accept == (Acceptance("drift", "a new app", "m.keller", "channel"),)
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "[]", "just words", "3", "false"])
@@ -138,3 +165,9 @@ def test_settings_reach_a_step_as_they_were_and_equal_ones_as_equal_text(written
     assert from_parameter(TrainingConfig, to_parameter(config)) == config
     assert to_parameter(config) == to_parameter(TrainingConfig(positive_weight=2.5, units=(8,)))
     assert to_parameter(config) != to_parameter(TrainingConfig(units=(8,)))
+
+
+def test_nested_settings_reach_a_step_as_they_were(written):
+    drift = written("drift: {layout: {segment_columns: [channel]}, severities: {volume_factor: stop}}").drift
+    assert from_parameter(DriftConfig, to_parameter(drift)) == drift
+    assert to_parameter(DriftConfig()) != to_parameter(drift)
