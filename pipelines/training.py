@@ -164,7 +164,15 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             source=run.source,
             mapping_digest=mapping.digest,
             sample_rows=config.expectation_sample_rows,
-            code=code_digest("components.expectations", "components.steps.expectations", _packaged("expectations")),
+            code=code_digest(
+                "components.expectations",
+                "components.schema_update",
+                "components.steps.expectations",
+                "schemas.currency",
+                "schemas.features",
+                "schemas.transaction",
+                _packaged("expectations"),
+            ),
         ).with_id("expectations")
         champion = tfx.dsl.Resolver(
             strategy_class=ChampionStrategy,

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from tfx.types.standard_artifacts import Examples
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
 
 from components import expectations
-from components.examples import read_features
+from components.expectations import reading
 from components.steps.artifacts import (
     ExpectationResult,
     FeatureSpecification,
@@ -31,11 +30,16 @@ def check_expectations(
     code: Parameter[str],
 ) -> None:
     """Asks the expectation suites about the log and about the features of the training split."""
+    spec = read_feature_spec(feature_spec)
+    rows, batches = reading.transactions(Path(transactions.uri) / Transactions.TABLE)
     report = expectations.check(
-        pq.read_table(Path(transactions.uri) / Transactions.TABLE),
-        read_features(Path(examples.uri), "train", read_feature_spec(feature_spec)),
+        rows,
+        batches,
+        reading.numbers(Path(examples.uri), "train", spec),
+        spec,
         sources.load(source),
         sample_rows,
+        data_docs=path_of(result) / ExpectationResult.DATA_DOCS,
     )
     (path_of(result) / ExpectationResult.FILE).write_text(report.to_json(), encoding="utf-8")
     write_reasons(result, expectations.reasons(report))
