@@ -91,11 +91,14 @@ class _SplitWriter:
     def _flush(self, examples: pa.Table) -> None:
         if self._writer is None:
             self._folder.mkdir(parents=True, exist_ok=True)
+            # Dictionaries pay for repeated texts; for measured numbers they cost time and even room.
+            texts = [f"{f.name}.list.item" for f in examples.schema if pa.types.is_large_binary(f.type.value_type)]
             # The reader compares schemas by the name of the list's element, which Parquet's own spelling would change.
             self._writer = pq.ParquetWriter(
                 self._folder / "examples.parquet",
                 examples.schema,
                 use_compliant_nested_type=False,
+                use_dictionary=texts,
                 compression="zstd",
                 compression_level=1,
             )
@@ -153,7 +156,7 @@ def write_examples(
     with ExitStack() as stack:
         writers = {split: stack.enter_context(closing(_SplitWriter(root, split))) for split in SPLITS}
         begin = 0
-        for batch in features:
+        for batch in _small(features):
             end = begin + batch.num_rows
             computed, of_log = pa.Table.from_batches([batch]), log.slice(begin, batch.num_rows)
             if not computed["transaction_id"].equals(of_log["transaction_id"]):
@@ -170,6 +173,13 @@ def write_examples(
         rows = pa.array(np.flatnonzero(part == PARTS.index(split)))
         _write_rows(root, split, log.select(ROW_COLUMNS).take(rows))
     return rows_of
+
+
+def _small(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of at most a row group, so that what is made of one takes little memory."""
+    for batch in batches:
+        for begin in range(0, batch.num_rows, ROWS_PER_BATCH):
+            yield batch.slice(begin, ROWS_PER_BATCH)
 
 
 def _listed(rows_of: Mapping[Part, int]) -> str:

@@ -3,6 +3,13 @@
 from components.features.beam import ComputeFeatures
 from components.features.engine import compute_features
 from components.features.precision import to_float32
-from components.features.table import build_feature_table, features_on_beam
+from components.features.table import build_feature_table, feature_batches, features_on_beam
 
-__all__ = ["ComputeFeatures", "build_feature_table", "compute_features", "features_on_beam", "to_float32"]
+__all__ = [
+    "ComputeFeatures",
+    "build_feature_table",
+    "compute_features",
+    "feature_batches",
+    "features_on_beam",
+    "to_float32",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import apache_beam as beam
@@ -55,33 +56,57 @@ def build_feature_table(
     Raises:
         LogError: the file has no rows (since then), or they are not in order.
     """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        whole = Path(folder) / "whole.parquet"
+        batches = feature_batches(transactions, Path(folder), spec, carry, beam_args, partition_rows, since_us)
+        rows = _write(batches, whole)
+        os.replace(whole, out)
+    return rows
+
+
+def feature_batches(
+    transactions: Path,
+    scratch: Path,
+    spec: FeatureSpec,
+    carry: Sequence[str] = (),
+    beam_args: Sequence[str] = IN_MEMORY,
+    partition_rows: int = PARTITION_ROWS,
+    since_us: int | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Computes as `build_feature_table` does, and gives the result in batches of up to `BATCH_ROWS` rows.
+
+    They can be taken once, and only while the scratch folder is there.
+
+    Args:
+        scratch: a folder for what is shuffled and for parts of the result; whoever made it removes it.
+
+    Raises:
+        LogError: as `build_feature_table`, and before the first batch is taken.
+    """
     columns = sorted(needed_columns(spec) | set(carry))
     check_order(transactions)
     row_groups = [(str(transactions), number) for number in range(pq.read_metadata(transactions).num_row_groups)]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        parts, spill, whole = Path(folder) / "parts", Path(folder) / "spill", Path(folder) / "whole.parquet"
-        parts.mkdir()
-        spill.mkdir()
-        # Other runners share no folder, or run a bundle twice; this one would keep in memory what it shuffles.
-        spill_to = str(spill) if set(IN_MEMORY) <= set(beam_args) else None
-        compute = ComputeFeatures(spec, tuple(carry), partition_rows, spill_to, since_us)
-        with beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline:
-            _ = (
-                pipeline
-                | "Row groups" >> beam.Create(row_groups)
-                | "Spread" >> beam.Reshuffle()
-                | "Read" >> beam.FlatMap(read_batches, columns, BATCH_ROWS if spill_to else VALUE_ROWS)
-                | "Compute features" >> compute
-                | "Write parts" >> beam.Map(write_part, str(parts))
-            )
-        written = list(parts.glob("*.arrow"))
-        if since_us is not None and not written:
-            since = np.datetime64(since_us, "us")
-            raise LogError(f"{transactions} has no transactions from {since} on; give an earlier time")
-        rows = _concatenate(written, whole)
-        os.replace(whole, out)
-    return rows
+    parts, spill = scratch / "parts", scratch / "spill"
+    parts.mkdir()
+    spill.mkdir()
+    # Other runners share no folder, or run a bundle twice; this one would keep in memory what it shuffles.
+    spill_to = str(spill) if set(IN_MEMORY) <= set(beam_args) else None
+    compute = ComputeFeatures(spec, tuple(carry), partition_rows, spill_to, since_us)
+    with beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline:
+        _ = (
+            pipeline
+            | "Row groups" >> beam.Create(row_groups)
+            | "Spread" >> beam.Reshuffle()
+            | "Read" >> beam.FlatMap(read_batches, columns, BATCH_ROWS if spill_to else VALUE_ROWS)
+            | "Compute features" >> compute
+            | "Write parts" >> beam.Map(write_part, str(parts))
+        )
+    written = list(parts.glob("*.arrow"))
+    if since_us is not None and not written:
+        since = np.datetime64(since_us, "us")
+        raise LogError(f"{transactions} has no transactions from {since} on; give an earlier time")
+    return _in_order(written)
 
 
 def features_on_beam(
@@ -137,24 +162,26 @@ def write_part(batch: pa.RecordBatch, folder: str) -> None:
     os.replace(unfinished, Path(folder) / f"{name}.arrow")
 
 
-def _concatenate(parts: list[Path], whole: Path) -> int:
-    """Writes batches, each in order and none overlapping another, as one file in order, one in memory at a time."""
+def _in_order(parts: list[Path]) -> Iterator[pa.RecordBatch]:
+    """Batches, each in order and none overlapping another, by their first rows; each part goes when it is taken."""
 
     def begin(part: Path) -> tuple[int, bytes]:
         first = _read_part(part, list(range(len(_ORDER))))
         return first["event_time"].cast(pa.int64())[0].as_py(), first["transaction_id"][0].as_py().encode()
 
-    def taken() -> Iterator[pa.RecordBatch]:
-        for part in sorted(parts, key=begin):
-            yield _read_part(part)
-            part.unlink()
+    for part in sorted(parts, key=begin):
+        yield _read_part(part)
+        part.unlink()
 
+
+def _write(batches: Iterator[pa.RecordBatch], whole: Path) -> int:
+    """Writes batches as one file, one in memory at a time, and returns how many rows there were."""
+    first = next(batches)
     # Dictionaries pay for repeated texts; for measured numbers they only cost time.
-    schema = pa.ipc.open_file(parts[0]).schema
-    texts = [field.name for field in schema if pa.types.is_string(field.type) and field.name != "transaction_id"]
+    texts = [field.name for field in first.schema if pa.types.is_string(field.type) and field.name != "transaction_id"]
     rows = 0
-    with pq.ParquetWriter(whole, schema, use_dictionary=texts) as writer:
-        for batch in taken():
+    with pq.ParquetWriter(whole, first.schema, use_dictionary=texts) as writer:
+        for batch in chain([first], batches):
             writer.write_batch(batch)
             rows += batch.num_rows
     return rows

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.ingest import dead_letters
-from components.ingest.canonical import Tokenise, canonical_schema, canonicalise, tokeniser
+from components.ingest.canonical import Canonical, Tokenise, canonical_schema, canonicalise, tokeniser
 from components.ingest.log import LogFile, log_files
-from components.ingest.readers import read
+from components.ingest.readers import Chunk, read
 from components.ingest.report import IngestReport
 from schemas.errors import ConfigurationError
 from schemas.masking import mask
@@ -69,10 +71,9 @@ def ingest(path: Path, mapping: SourceMapping, key: CardKey | None, keep_card_nu
     columns: set[str] = set()
     rows = 0
     for index, file in enumerate(files):
-        for chunk in read(file.path, mapping):
+        for chunk, canonical in _canonicalised(read(file.path, mapping), mapping, tokenise):
             rows += len(chunk.positions) + len(chunk.malformed)
             columns |= chunk.names
-            canonical = canonicalise(chunk, mapping, tokenise)
             bad = np.flatnonzero(~canonical.good)
             letters.append(dead_letters.of_lines(file.name, chunk.malformed, mapping))
             letters.append(dead_letters.of_rows(file.name, chunk, bad, canonical.reasons, mapping, key))
@@ -107,6 +108,21 @@ def ingest(path: Path, mapping: SourceMapping, key: CardKey | None, keep_card_nu
         last_event=times["max"],
     )
     return IngestResult(transactions, dead, report)
+
+
+def _canonicalised(
+    chunks: Iterator[Chunk], mapping: SourceMapping, tokenise: Tokenise | None
+) -> Iterator[tuple[Chunk, Canonical]]:
+    """Each chunk with its rows, in their order; the next one is read while another thread canonicalises one."""
+    with ThreadPoolExecutor(1, "canonicalise") as executor:
+        before: tuple[Chunk, Future[Canonical]] | None = None
+        for chunk in chunks:
+            of_chunk = executor.submit(canonicalise, chunk, mapping, tokenise)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = chunk, of_chunk
+        if before is not None:
+            yield before[0], before[1].result()
 
 
 @dataclass(frozen=True)

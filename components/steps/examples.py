@@ -13,7 +13,7 @@ from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, comp
 
 from components import volumes
 from components.examples import COUNTS_FILE, ROW_COLUMNS, ROWS_PER_BATCH, write_examples
-from components.features import build_feature_table
+from components.features import feature_batches
 from components.rows import example_flow
 from components.splits import SPLITS, SplitConfig
 from components.steps.artifacts import FeatureSpecification, Transactions, path_of
@@ -37,12 +37,10 @@ def build_examples(
     specification = FeatureSpec.from_json(spec)
     log = Path(transactions.uri) / Transactions.TABLE
     with tempfile.TemporaryDirectory(dir=path_of(examples)) as scratch:
-        features = Path(scratch) / "features.parquet"
-        build_feature_table(log, features, specification)
         rows = write_examples(
             path_of(examples),
             pq.read_table(log, columns=[*ROW_COLUMNS, LABEL]),
-            pq.ParquetFile(features).iter_batches(ROWS_PER_BATCH),
+            feature_batches(log, Path(scratch), specification),
             specification,
             from_parameter(SplitConfig, splits),
             label_delay_s,
