@@ -26,6 +26,8 @@ class RunConfig:
 
     Attributes:
         expectation_sample_rows: rows of which the expectations are checked.
+        transform_statistics: let Transform write statistics of the training rows before and behind it, too; they take
+            longer than the transform graph.
         rules: the rule set beside which the model is to decide; None stands for the one that ships.
         accept: what stops of the checks people accept, each with who and why.
     """
@@ -36,6 +38,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
     expectation_sample_rows: int = SAMPLE_ROWS
+    transform_statistics: bool = False
     rules: Path | None = None
     accept: tuple[Acceptance, ...] = ()
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from components.features import compute_features
 from components.features.consistency import Consistency, consistency
 from components.features.engine import needed_columns
-from components.features.timeline import ARRIVAL, REPORTS, RUNS, causes, reach_s, timeline
+from components.features.timeline import ARRIVAL, REPORTS, RUNS, causes, timeline
 from components.ingest.canonical import ARROW_TYPES
 from pipelines import console
 from schemas.errors import ArtifactError, ConfigurationError
@@ -84,7 +84,7 @@ def compare_decisions(
     """
     if not decisions.exists():
         raise ArtifactError(f"there is no decision log {decisions}; name the --workspace of a gateway that has decided")
-    span = Span(since_us, until_us, reach_s(spec) * SECOND_US)
+    span = Span(since_us, until_us, spec.reach_s * SECOND_US)
     with closing(DecisionLog(decisions)) as log:
         console.say(f"reading {decisions}")
         decided, logged = _read_decisions(log.observations(span), spec)

@@ -220,7 +220,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                 splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=["train"]),
                 # The trainer applies the graph to whole row groups itself; TFX would write it out row by row.
                 materialize=False,
-                disable_statistics=True,
+                disable_statistics=not config.transform_statistics,
                 disable_analyzer_cache=True,
                 custom_config={"code": code_digest("components.analysis", "components.transform", "schemas.features")},
             ).with_id("transform")

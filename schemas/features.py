@@ -324,6 +324,11 @@ class FeatureSpec:
         return sum(i.width for i in self.categorical)
 
     @property
+    def reach_s(self) -> int:
+        """No window of any feature holds what is older than this, in seconds; 0 without features."""
+        return max((feature.window.length_s + feature.window.hop_s for feature in self.features), default=0)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON: two specs with one digest are computed and packed alike."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()

@@ -208,11 +208,6 @@ def _with_standing_labels(events: pa.Table, reports: pa.Table) -> pa.Table:
     return events
 
 
-def reach_s(spec: FeatureSpec) -> int:
-    """No window of any feature holds what is older than this, in seconds."""
-    return max((feature.window.length_s + feature.window.hop_s for feature in spec.features), default=0)
-
-
 def stream(declared: Feature | RowInput) -> tuple[str, bool] | None:
     """What a feature is computed from: the events of a key, or (true) its labels; None for the transaction alone."""
     return (declared.key, "label_time" in declared.inputs) if isinstance(declared, Feature) else None
@@ -287,7 +282,7 @@ def _causes(
     points: _Points, events: pa.Table, keys: Sequence[str], spec: FeatureSpec, lateness_us: int
 ) -> dict[str, NDArray[np.int8]]:
     time_us, came_us = _micros(events["event_time"]), events["came_us"].to_numpy()
-    reach = Window("reach", reach_s(spec), 1)
+    reach = Window("reach", spec.reach_s, 1)
     ever = Window("ever", int(came_us.max(initial=0)) // SECOND_US + 2, 1)
     before = _largest(points, points.came_us, {"amount_minor": points.time_us}, events, came_us, keys, ever)
     inside = {"amount_minor": points.told_us, "amount_base_minor": points.spoilt.astype(np.int64)}

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from schemas.errors import ConfigurationError
 from schemas.features import FeatureSpec
-from serving.features.store import LATENESS_S, TableFeatureStore, reach_s
+from serving.features.store import LATENESS_S, TableFeatureStore
 from serving.sqlite import checkpoints
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class RedisStore:
             # A pool would look at its connection before each command, which is one system call more.
             single_connection_client=True,
         )
-        ttl_s = reach_s(spec) + lateness_s + _STANDSTILL_S
+        ttl_s = spec.reach_s + lateness_s + _STANDSTILL_S
         # A name must not hold what separates names, or stands for others.
         return RedisTable(connect, quote(self.name, safe=""), self.url, ttl_s, secrets.token_hex(8), aside)
 

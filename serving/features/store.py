@@ -158,7 +158,7 @@ class TableFeatureStore:
     @property
     def reach_us(self) -> int:
         """How much older than the newest event another may be and still matter to one that comes, in microseconds."""
-        return reach_s(self._spec) * SECOND_US + self._lateness_us
+        return self._spec.reach_s * SECOND_US + self._lateness_us
 
     def observe(self, transaction: Mapping[str, Any]) -> Features:
         """See `FeatureStore`."""
@@ -347,11 +347,6 @@ class TableFeatureStore:
     def _unpack(self, answer: bytes) -> Features:
         numbers = struct.unpack_from(f"<{self._spec.numeric_width}d", answer)
         return Features(numbers, tuple(decode(answer[8 * len(numbers) :])))
-
-
-def reach_s(spec: FeatureSpec) -> int:
-    """How far back the windows of a specification reach at most, in seconds."""
-    return max((feature.window.length_s + feature.window.hop_s for feature in spec.features), default=0)
 
 
 def _flat(values: Sequence[Value], places: Iterable[int]) -> tuple[Any, ...]:

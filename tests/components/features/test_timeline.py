@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.features.timeline import ARRIVAL, REPORTS, RUNS, Cause, Timeline, causes, reach_s, timeline
+from components.features.timeline import ARRIVAL, REPORTS, RUNS, Cause, Timeline, causes, timeline
 from schemas.features import DAY, Feature, FeatureSpec
 from tests.components.features.logs import DAY_US, SECOND_US, log
 
@@ -72,7 +72,7 @@ def test_what_is_decided_at_the_same_time_may_come_in_either_order() -> None:
 
 
 def test_what_no_window_holds_any_more_overtakes_nothing() -> None:
-    reach = reach_s(SPEC)
+    reach = SPEC.reach_s
     assert reach == 25 * 3_600
     inside, outside = (told({"at": reach}, {"at": at, "came_us": 2 * reach}) for at in (0, -1))
     assert why(inside) == {"t0": Cause.OVERTAKEN, "t1": Cause.LATE}

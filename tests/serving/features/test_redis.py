@@ -19,7 +19,6 @@ from schemas.transaction import COLUMN, SECOND_US
 from serving.features import Features, RedisStore, TableFeatureStore
 from serving.features.keys import AFTER, entity
 from serving.features.redis import RedisTable
-from serving.features.store import reach_s
 from serving.features.table import Conflict, Range, one
 from tests.components.features.test_engine import EVERYTHING, UNUSUAL
 from tests.redis_server import RedisServer, free_port, redis_server
@@ -194,7 +193,7 @@ def test_all_but_the_header_runs_out_and_is_kept_longer_than_any_window_reaches(
     assert lasting == {state, next(key for key in lives if key.endswith(b":h"))}
     passing = {ttl for ttl in lives.values() if ttl != -1}
     assert len(lives) > 6
-    assert min(passing) > reach_s(EVERYTHING) + 600 > max(f.window.length_s for f in EVERYTHING.features)
+    assert min(passing) > EVERYTHING.reach_s + 600 > max(f.window.length_s for f in EVERYTHING.features)
 
 
 def test_a_change_lets_an_entity_live_anew(redis_at: RedisServer) -> None:
