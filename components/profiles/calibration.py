@@ -23,13 +23,14 @@ import pyarrow as pa
 
 from components.gate import Severity
 from components.profiles.counting import Profile, merge
-from components.profiles.layout import segment_column
-from components.profiles.measures import Measured, Statistic, Support, drift
+from components.profiles.layout import ALL, segment_column
+from components.profiles.measures import DISTRIBUTION, Measured, Statistic, Support, drift
 from schemas.errors import ArtifactError, ConfigurationError
 from schemas.transaction import SECOND_US, WEEK_S
 
 WEEK_US = WEEK_S * SECOND_US
 Key = tuple[str, str, Statistic]
+_UNKNOWN_SEGMENT = 2.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Law:
     """How the threshold of one statistic comes about.
 
     Attributes:
-        fixed: the threshold without enough history.
+        fixed: the threshold without enough history; for distributions in a segment a change must be twice as far.
         floor: below it no change matters, however calm the history.
         scale: what `headroom` multiplies: the statistic, its root, its logarithm; faults are not calibrated.
         severity: of a finding, where the configuration says nothing else.
@@ -103,7 +104,11 @@ class Thresholds:
     support: Support = field(default_factory=Support)
 
     def of(self, measured: Measured) -> float:
-        return self.calibrated.get(_key(measured), LAWS[measured.statistic].fixed)
+        law = LAWS[measured.statistic]
+        # How restless a segment is by nature is not known then, and it is more so than all rows are.
+        unknown = measured.segment != ALL and measured.statistic in DISTRIBUTION
+        fixed = _apart(law.fixed, law, _UNKNOWN_SEGMENT) if unknown else law.fixed
+        return self.calibrated.get(_key(measured), fixed)
 
     def is_calibrated(self, measured: Measured) -> bool:
         return _key(measured) in self.calibrated
@@ -191,6 +196,11 @@ def _key(measured: Measured) -> Key:
 
 
 def _threshold(largest: float, law: Law, headroom: float) -> float:
+    return max(law.floor, _apart(largest, law, headroom))
+
+
+def _apart(value: float, law: Law, times: float) -> float:
+    """The value of a change that is so many times as far."""
     if law.scale == "factor":
-        return max(law.floor, largest**headroom)
-    return max(law.floor, largest * headroom ** (2 if law.scale == "square" else 1))
+        return float(value**times)
+    return value * times ** (2 if law.scale == "square" else 1)

@@ -10,7 +10,7 @@ from components.profiles.calibration import LAWS, Thresholds
 from components.profiles.counting import Profile
 from components.profiles.faults import faults
 from components.profiles.layout import ALL, segment_column
-from components.profiles.measures import Measured, Statistic, drift
+from components.profiles.measures import DISTRIBUTION, Measured, Statistic, drift
 from schemas.errors import ArtifactError
 
 
@@ -106,12 +106,15 @@ def by_excess(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def reasons(findings: Iterable[Finding]) -> tuple[Reason, ...]:
     """One reason per feature and statistic: about all rows if these show it, else the segment that shows it most.
 
+    PSI, Jensen-Shannon divergence and Kolmogorov-Smirnov distance measure the same, and have one together.
+
     Args:
         findings: of one or more periods, the largest excess first.
     """
     groups: dict[tuple[str, Statistic, Severity], list[Finding]] = {}
     for finding in findings:
-        groups.setdefault((finding.feature, finding.statistic, finding.severity), []).append(finding)
+        kind = DISTRIBUTION[0] if finding.statistic in DISTRIBUTION else finding.statistic
+        groups.setdefault((finding.feature, kind, finding.severity), []).append(finding)
     return tuple(_reason(found) for found in groups.values())
 
 

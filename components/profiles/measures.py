@@ -35,6 +35,8 @@ Statistic = Literal[
     "repeated_day_share",
     "label_auc",
 ]
+# They measure the same: how otherwise a feature is distributed.
+DISTRIBUTION: tuple[Statistic, ...] = ("psi", "jensen_shannon", "kolmogorov_smirnov")
 ROWS = "rows"
 # A value with less than this part of the rows that it had has vanished.
 _VANISHED = 0.01

@@ -1,4 +1,4 @@
-"""Resolver `champion`: the model that serves now and the statistics of its training rows, found by MLflow's alias."""
+"""Resolver `champion`: the model that serves now, with the statistics and the baseline of its training rows."""
 
 import logging
 from pathlib import Path
@@ -15,14 +15,17 @@ from schemas.bundle import ASSETS_EXTRA, FEATURE_SPEC_FILE
 from schemas.digests import directory_digest, file_digest
 from schemas.versions import Version
 
-_LINEAGE = {"model": "mlmd.model_id", "statistics": "mlmd.statistics_id"}
+_LINEAGE = {"model": "mlmd.model_id", "statistics": "mlmd.statistics_id", "baseline": "mlmd.baseline_id"}
+# A version may be older than baselines are, or its baseline gone; a model can be judged beside it all the same.
+_NEEDED = ("model", "statistics")
 
 
 class ChampionStrategy(ResolverStrategy):
-    """Keeps, of the artifacts given, those that the tags of the champion's version name.
+    """Keeps, of the artifacts given, those that the tags of the version name to which MLflow's alias points.
 
     The lists are empty when there is no champion, when it came from another pipeline (another source), or when it reads
     other features than this run computes: then there is nothing to compare with, and the gate says "no baseline".
+    That of the baselines may be empty alone.
     """
 
     def __init__(self, tracking_uri: str, model_name: str, feature_spec_digest: str) -> None:
@@ -33,7 +36,7 @@ class ChampionStrategy(ResolverStrategy):
     def resolve_artifacts(
         self, store: ml_metadata.MetadataStore, input_dict: dict[str, list[Artifact]]
     ) -> dict[str, list[Artifact]]:
-        """The champion's `model` and `statistics` among the artifacts of this pipeline."""
+        """The champion's `model`, `statistics` and `baseline` among the artifacts of this pipeline."""
         client = connect(self._tracking_uri)
         version = champion(client, self._model_name)
         shown = show_version(client, version, self._model_name) if version is not None else None
@@ -42,7 +45,7 @@ class ChampionStrategy(ResolverStrategy):
             name: [one for one in artifacts if str(one.id) == tags.get(_LINEAGE[name])]
             for name, artifacts in input_dict.items()
         }
-        if not shown or not all(found.values()) or not self._comparable(found["model"][0], shown):
+        if not shown or not all(found[name] for name in _NEEDED) or not self._comparable(found["model"][0], shown):
             logging.getLogger(__name__).info("champion %s of %s is no baseline for this run", version, self._model_name)
             return {name: [] for name in input_dict}
         return found

@@ -6,9 +6,10 @@ import pyarrow as pa
 import pytest
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.drift import DriftThresholds, compare
+from components.comparators import exceeded
 from components.examples import to_examples
 from components.gate import anomaly_reasons
+from components.profiles import LayoutConfig, Support, Thresholds, compare, lay_out, profile
 from components.schema import curated_schema, declared_schema
 from components.schema_update import possible_range
 from schemas.currency import MINOR_UNIT_DECIMALS
@@ -149,9 +150,20 @@ def test_tfdv_finds_nothing_in_genuine_examples():
     assert anomalies_of(to_examples(genuine_features(), SIMULATED)) == {}
 
 
-def moved(name, values):
+def with_values(name, values):
     features = genuine_features()
-    return to_examples(features.set_column(features.column_names.index(name), name, pa.array(values)), SIMULATED)
+    return features.set_column(features.column_names.index(name), name, pa.array(values))
+
+
+def moved(name, values):
+    return to_examples(with_values(name, values), SIMULATED)
+
+
+def ours(now, then):
+    """What our own drift finds of so few rows, with the fixed thresholds."""
+    layout = lay_out(then, LayoutConfig())
+    thresholds = Thresholds(support=Support(rows_per_bin=10, rows=100))
+    return compare(profile(now, layout), profile(then, layout), thresholds).findings
 
 
 @pytest.mark.parametrize("others", ["previous_statistics", "serving_statistics"])
@@ -179,9 +191,8 @@ def test_l_infinity_finds_nothing_in_a_number_that_moved_and_ours_does():
         feature.drift_comparator.infinity_norm.threshold = 1e-9
     assert anomalies_of(examples, schema=schema, previous_statistics=statistics_of(genuine)) == {}
 
-    now, then = (statistics_of(table).datasets[0] for table in (examples, genuine))
-    report = compare(now, then, DriftThresholds(min_values=ROWS))
-    assert ("amount_base_minor", "psi") in {(finding.feature, finding.statistic) for finding in report.findings}
+    found = ours(with_values("amount_base_minor", np.linspace(1, 1e4, ROWS, dtype=np.float32)), genuine_features())
+    assert ("amount_base_minor", "psi") in {(finding.feature, finding.statistic) for finding in found}
 
 
 def test_tfdv_takes_missing_numbers_for_a_difference_where_ours_finds_data_equal_to_themselves():
@@ -192,8 +203,16 @@ def test_tfdv_takes_missing_numbers_for_a_difference_where_ours_finds_data_equal
     anomalies = anomalies_of(to_examples(genuine_features(), SIMULATED), schema=schema, previous_statistics=statistics)
     assert anomalies.keys() == {feature.name}, "TFDV compares missing numbers now: give each its comparators"
 
-    dataset = statistics.datasets[0]
-    assert compare(dataset, dataset, DriftThresholds(min_values=ROWS)).findings == ()
+    assert ours(genuine_features(), genuine_features()) == ()
+
+
+def test_what_tfdvs_comparators_find_is_told_with_measure_value_and_threshold():
+    now = statistics_of(moved("channel", ["online"] * ROWS)).datasets[0]
+    then = statistics_of(to_examples(genuine_features(), SIMULATED)).datasets[0]
+    (found,) = exceeded(now, then, curated_schema(SIMULATED))
+    assert (found.feature, found.measure) == ("channel", "L-infinity")
+    assert found.value > found.threshold == comparators(CURATED["channel"])[0][0][1]
+    assert exceeded(then, then, curated_schema(SIMULATED)) == ()
 
 
 def test_only_the_serving_environment_does_without_the_label():

@@ -25,7 +25,7 @@ from components.profiles.calibration import LAWS
 from components.profiles.measures import Measured
 from schemas.errors import ArtifactError, ConfigurationError
 from schemas.transaction import SECOND_US, WEEK_S
-from tests.components.profiles.rows import COUNT, START_US, draw, put
+from tests.components.profiles.rows import COUNT, MEAN, START_US, draw, put
 
 LAYOUT = lay_out(draw(0), LayoutConfig())
 
@@ -144,3 +144,10 @@ def test_a_file_that_is_no_baseline_is_named(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"baseline\.json cannot be read"):
         read_baseline(path)
+
+
+def test_without_history_distributions_in_segments_must_differ_twice_as_far():
+    fixed = Thresholds()
+    assert of(fixed, MEAN, "psi", "channel=chip") == 4 * of(fixed, MEAN, "psi") == 4 * LAWS["psi"].fixed
+    assert of(fixed, MEAN, "kolmogorov_smirnov", "channel=chip") == 2 * of(fixed, MEAN, "kolmogorov_smirnov")
+    assert of(fixed, "is_fraud", "label_share_factor", "channel=chip") == of(fixed, "is_fraud", "label_share_factor")

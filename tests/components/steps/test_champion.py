@@ -13,6 +13,7 @@ from tfx.types.standard_artifacts import ExampleStatistics, Model
 from tfx.utils import path_utils
 
 from components.registry.client import connect
+from components.steps.artifacts import DriftBaseline
 from components.steps.champion import ChampionStrategy
 from schemas.bundle import ASSETS_EXTRA, FEATURE_SPEC_FILE
 from schemas.digests import directory_digest
@@ -47,11 +48,15 @@ def artifact(kind, number: int, folder: Path):
 
 @pytest.fixture
 def artifacts(tmp_path) -> dict[str, list]:
-    """Three models, each with its feature specification, and three statistics, as one pipeline has made them."""
+    """Three models, each with its feature specification, and what belongs to them, as one pipeline has made them."""
     models = [artifact(Model, number, tmp_path) for number in (3, 7, 11)]
     for model in models:
         carry(model, SPEC.to_json())
-    return {"model": models, "statistics": [artifact(ExampleStatistics, number, tmp_path) for number in (2, 6, 10)]}
+    return {
+        "model": models,
+        "statistics": [artifact(ExampleStatistics, number, tmp_path) for number in (2, 6, 10)],
+        "baseline": [artifact(DriftBaseline, number, tmp_path) for number in (1, 5, 9)],
+    }
 
 
 def carry(model: Model, specification: str) -> None:
@@ -83,29 +88,30 @@ def _in_memory():
     return config
 
 
-NOBODY: dict[str, list[int]] = {"model": [], "statistics": []}
+NOBODY: dict[str, list[int]] = {"model": [], "statistics": [], "baseline": []}
 
 
 def linked(artifacts: dict[str, list], place: int = 1) -> dict[str, str]:
     """The tags of a version that was made of one of the artifacts."""
-    model, statistics = artifacts["model"][place], artifacts["statistics"][place]
+    model, statistics, baseline = (artifacts[name][place] for name in ("model", "statistics", "baseline"))
     return {
         "mlmd.model_id": str(model.id),
         "mlmd.statistics_id": str(statistics.id),
+        "mlmd.baseline_id": str(baseline.id),
         "digest.saved_model": directory_digest(Path(path_utils.serving_model_path(model.uri))),
     }
 
 
 def test_the_champion_is_found_by_the_ids_that_its_version_carries(client, uri, name, artifacts):
     registered(client, name, linked(artifacts), linked(artifacts, 2), champion=1)
-    assert resolve(uri, name, artifacts) == {"model": [7], "statistics": [6]}
+    assert resolve(uri, name, artifacts) == {"model": [7], "statistics": [6], "baseline": [5]}
 
 
 def test_the_alias_decides_and_not_the_newest_version(client, uri, name, artifacts):
     registered(client, name, linked(artifacts), linked(artifacts, 2), champion=2)
-    assert resolve(uri, name, artifacts) == {"model": [11], "statistics": [10]}
+    assert resolve(uri, name, artifacts) == {"model": [11], "statistics": [10], "baseline": [9]}
     client.set_registered_model_alias(name, "champion", "1")
-    assert resolve(uri, name, artifacts) == {"model": [7], "statistics": [6]}
+    assert resolve(uri, name, artifacts) == {"model": [7], "statistics": [6], "baseline": [5]}
 
 
 def test_without_a_model_or_without_an_alias_nobody_is_champion(client, uri, name, artifacts):
@@ -130,6 +136,13 @@ def test_a_champion_of_another_pipeline_or_metadata_store_is_no_baseline_here(cl
     assert resolve(uri, name, artifacts) == NOBODY
 
 
+@pytest.mark.parametrize("baseline", [None, "999"])
+def test_a_version_that_is_older_than_baselines_is_a_champion_without_one(client, uri, name, artifacts, baseline):
+    tags = {**linked(artifacts), "mlmd.baseline_id": baseline}
+    registered(client, name, {key: text for key, text in tags.items() if text is not None}, champion=1)
+    assert resolve(uri, name, artifacts) == {"model": [7], "statistics": [6], "baseline": []}
+
+
 def test_a_version_without_lineage_is_no_baseline(client, uri, name, artifacts):
     registered(client, name, {}, champion=1)
     assert resolve(uri, name, artifacts) == NOBODY
@@ -137,7 +150,7 @@ def test_a_version_without_lineage_is_no_baseline(client, uri, name, artifacts):
 
 def test_the_first_run_of_a_pipeline_has_no_artifacts_to_find(client, uri, name, artifacts):
     registered(client, name, linked(artifacts), champion=1)
-    assert resolve(uri, name, {"model": [], "statistics": []}) == NOBODY
+    assert resolve(uri, name, {"model": [], "statistics": [], "baseline": []}) == NOBODY
 
 
 @pytest.mark.parametrize("specification", [OTHER.to_json(), "{}", "not of this version"])
@@ -156,4 +169,4 @@ def test_a_champion_whose_files_are_gone_is_no_baseline(client, uri, name, artif
 def test_the_same_model_is_a_baseline_only_for_runs_with_its_features(client, uri, name, artifacts):
     registered(client, name, linked(artifacts), champion=1)
     assert resolve(uri, name, artifacts, OTHER) == NOBODY
-    assert resolve(uri, name, artifacts, SPEC) == {"model": [7], "statistics": [6]}
+    assert resolve(uri, name, artifacts, SPEC) == {"model": [7], "statistics": [6], "baseline": [5]}
