@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Template
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from components.expectations.features import FeatureSummary
 from components.expectations.log import LogSummary
+from components.expectations.reading import Source
 from components.expectations.results import ExpectationReport, ExpectationResult
 from components.expectations.suites import ROWS, Expectation, Suite, load_suite
 from components.expectations.table import Table
@@ -27,9 +27,8 @@ _SHOWN_SEGMENTS = 3
 
 
 def check(
-    rows: int,
-    transactions: Iterable[pa.RecordBatch],
-    features: Iterable[Mapping[str, np.ndarray]],
+    transactions: Source[pa.RecordBatch],
+    features: Source[dict[str, np.ndarray]],
     spec: FeatureSpec,
     mapping: SourceMapping,
     sample_rows: int = SAMPLE_ROWS,
@@ -38,9 +37,8 @@ def check(
     """Evaluates the suites on transactions and features, each of which is read once, batch by batch.
 
     Args:
-        rows: how many transactions there are.
-        transactions: canonical transactions (`schemas.transaction.COLUMNS`) as ingest left them, in their order.
-        features: the numbers of `spec` by name, float32 `[batch]`, vectors `[batch, k]`; may be empty.
+        transactions: all canonical transactions (`schemas.transaction.COLUMNS`) as ingest left them, in their order.
+        features: the numbers of `spec` by name, float32 `[batch]`, vectors `[batch, k]`, of all rows or some.
         spec: the declaration that the features follow.
         mapping: the source's; decides which columns are asked about, and fills the suites' placeholders.
         sample_rows: how many single rows are looked at, at most: every n-th from the first, n as small as fits.
@@ -52,11 +50,11 @@ def check(
     if sample_rows < 1:
         raise ConfigurationError(f"sample_rows is {sample_rows}; give 1 or more")
     of_log, of_features = load_suite("transactions", mapping), load_suite("features", mapping)
-    tables = {of_log.name: _log_tables(rows, transactions, of_log, mapping, sample_rows)}
+    tables = {of_log.name: _log_tables(transactions, of_log, mapping, sample_rows)}
     summary = FeatureSummary(spec)
-    for batch in features:
+    for batch in features.batches:
         summary.add(batch)
-    tables[of_features.name] = summary.tables()
+    tables[of_features.name] = summary.tables(features.rows)
 
     asked = [
         Judged(f"{suite.name}.{name}", table, askable)
@@ -92,14 +90,14 @@ def reasons(report: ExpectationReport) -> tuple[Reason, ...]:
 
 
 def _log_tables(
-    rows: int, transactions: Iterable[pa.RecordBatch], suite: Suite, mapping: SourceMapping, sample_rows: int
+    transactions: Source[pa.RecordBatch], suite: Suite, mapping: SourceMapping, sample_rows: int
 ) -> dict[str, Table]:
     wanted = {column for expectation in suite.tables.get(ROWS, ()) for column in expectation.columns}
-    step = max(1, -(-rows // sample_rows))
+    step = max(1, -(-transactions.rows // sample_rows))
     sampled: list[pa.Table] = []
     summary: LogSummary | None = None
     begin = 0
-    for table in map(_table, transactions):
+    for table in map(_table, transactions.batches):
         summary = summary or LogSummary(table.column_names, mapping)
         summary.add(table)
         columns = [name for name in table.column_names if name in wanted]
@@ -107,7 +105,7 @@ def _log_tables(
         begin += table.num_rows
     tables = (summary or LogSummary(mapping.provided, mapping)).tables()
     sample = pa.concat_tables(sampled).to_pandas() if sampled else pd.DataFrame()
-    return tables | ({ROWS: Table(sample, len(sample), rows)} if len(sample) else {})
+    return tables | ({ROWS: Table(sample, len(sample), transactions.rows)} if len(sample) else {})
 
 
 def _table(batch: pa.RecordBatch) -> pa.Table:

@@ -138,8 +138,8 @@ class FeatureSummary:
                 self._examples[relation] = f"{shown(float(larger[first]))} below {shown(float(smaller[first]))}"
             self._violations[relation] += violations
 
-    def tables(self) -> dict[str, Table]:
-        """The tables by name; none where there was no row."""
+    def tables(self, rows_read: int) -> dict[str, Table]:
+        """The tables by name, of `rows_read` rows in all; none where no row was added."""
         if not self._rows:
             return {}
         features = [
@@ -167,7 +167,7 @@ class FeatureSummary:
         ]
         frames = {"features": (features, "feature"), "relations": (related, "relation")}
         return {
-            name: Table(pd.DataFrame(rows, columns=list(COLUMNS[name])), self._rows, self._rows, by)
+            name: Table(pd.DataFrame(rows, columns=list(COLUMNS[name])), self._rows, rows_read, by)
             for name, (rows, by) in frames.items()
             if rows
         }

@@ -31,10 +31,8 @@ def check_expectations(
 ) -> None:
     """Asks the expectation suites about the log and about the features of the training split."""
     spec = read_feature_spec(feature_spec)
-    rows, batches = reading.transactions(Path(transactions.uri) / Transactions.TABLE)
     report = expectations.check(
-        rows,
-        batches,
+        reading.transactions(Path(transactions.uri) / Transactions.TABLE),
         reading.numbers(Path(examples.uri), "train", spec),
         spec,
         sources.load(source),

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from components.expectations import ExpectationReport, check
+from components.expectations.reading import Source
 from schemas.features import Feature, FeatureSpec, specify
 from schemas.sources import SourceMapping, load
 from schemas.transaction import SECOND_US
@@ -80,4 +81,5 @@ def checked(
     """The report on a log, and on plausible features with some changed."""
     spec = specify(mapping.provided)
     batches = [features(spec, changed)]
-    return check(transactions.num_rows, transactions.to_batches(), batches, spec, mapping, **settings)
+    read = Source(transactions.num_rows, transactions.to_batches())
+    return check(read, Source(600, batches), spec, mapping, **settings)

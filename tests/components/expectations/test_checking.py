@@ -7,6 +7,7 @@ import pytest
 
 from components.expectations import ExpectationResult, checking, reading, reasons
 from components.expectations.checking import check
+from components.expectations.reading import Source
 from components.expectations.suites import parse_suite
 from schemas.errors import ConfigurationError
 from schemas.features import specify
@@ -30,8 +31,7 @@ def test_a_plausible_log_of_any_shipped_source_passes(source):
 def test_a_simulated_log_with_all_its_features_passes(tiny_examples):
     spec = tiny_examples.spec
     report = check(
-        tiny_examples.log.num_rows,
-        tiny_examples.log.to_batches(10_000),
+        Source(tiny_examples.log.num_rows, tiny_examples.log.to_batches(10_000)),
         reading.numbers(tiny_examples.root, "train", spec),
         spec,
         SIMULATED,
@@ -47,7 +47,8 @@ def test_the_handbooks_log_passes(handbook_log):
 
     mapping = load("handbook")
     transactions = ingest(handbook_log, mapping, None).transactions
-    report = check(transactions.num_rows, transactions.to_batches(100_000), [], specify(mapping.provided), mapping)
+    read = Source(transactions.num_rows, transactions.to_batches(100_000))
+    report = check(read, Source(0, []), specify(mapping.provided), mapping)
     assert [result for result in report.results if not result.success] == []
 
 
@@ -207,7 +208,8 @@ def test_single_rows_are_sampled_systematically_and_tables_are_made_of_all():
 def test_batches_of_any_size_come_to_the_same_report():
     table = changed_at(changed_at(log(), "latitude", 9, 95.0), "merchant_category", 12, "")
     spec = specify(SIMULATED.provided)
-    cut = check(ROWS, table.to_batches(700), [features(spec, rows=100)] * 6, spec, SIMULATED, sample_rows=ROWS // 3)
+    batches = Source(ROWS, table.to_batches(700))
+    cut = check(batches, Source(600, [features(spec, rows=100)] * 6), spec, SIMULATED, sample_rows=ROWS // 3)
     assert cut == checked(table, sample_rows=ROWS // 3)
     assert {result.column for result in cut.results if not result.success} == {"latitude", "merchant_category"}
 

@@ -1,11 +1,14 @@
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.expectations import reading
 from components.expectations.features import FeatureSummary, Relation, relations
-from schemas.features import DAY, HOUR, MONTH, WEEK, Feature, specify, window
+from schemas.errors import ArtifactError
+from schemas.features import DAY, HOUR, MONTH, WEEK, Feature, RowInput, specify, window
 from schemas.transaction import COLUMN
 from tests.components.expectations.plausible import SIMULATED, features
 
@@ -69,7 +72,7 @@ def test_a_declared_number_of_each_kind_is_asked_what_follows():
     spec = specify(SIMULATED.provided)
     rows = FeatureSummary(spec)
     rows.add(features(spec))
-    frame = rows.tables()["features"].frame.set_index("feature")
+    frame = rows.tables(600)["features"].frame.set_index("feature")
     # A law that does not concern a feature has no value there.
     assert frame.loc["card_id_amount_base_minor_mean_24h", ["fractions"]].isna().all()
     assert frame.loc["card_id_distance_km_since_last", ["lost", "made_up"]].isna().all()
@@ -101,7 +104,7 @@ def test_each_law_is_broken_by_its_fault(feature, value, broken):
     spec = specify(SIMULATED.provided)
     summary = FeatureSummary(spec)
     summary.add(features(spec, {feature: value}, rows=3))
-    frame = summary.tables()["features"].frame.set_index("feature")
+    frame = summary.tables(600)["features"].frame.set_index("feature")
     assert frame.loc[feature, broken] == 3
 
 
@@ -111,7 +114,7 @@ def test_a_device_that_is_not_there_has_no_features_and_breaks_no_law():
     summary = FeatureSummary(spec)
     summary.add(features(spec, gone))
     summary.add(features(spec, gone | {"device_id_count_1h": 0.0}, rows=2))
-    frame = summary.tables()["features"].frame.set_index("feature")
+    frame = summary.tables(600)["features"].frame.set_index("feature")
     assert frame["made_up"].sum() == 2 and frame.loc["device_id_count_1h", "made_up"] == 2
     assert frame["lost"].sum() == 0
 
@@ -120,7 +123,7 @@ def test_lost_values_are_told_from_empty_windows():
     spec = specify(SIMULATED.provided)
     summary = FeatureSummary(spec)
     summary.add(features(spec, {"merchant_id_count_24h": 1.0}))
-    frame = summary.tables()["features"].frame.set_index("feature")
+    frame = summary.tables(600)["features"].frame.set_index("feature")
     assert frame.loc["merchant_id_amount_base_minor_mean_7d", "lost"] == 0
     assert frame.loc["merchant_id_amount_base_minor_sum_24h", "lost"] == 600
 
@@ -130,7 +133,7 @@ def test_violations_are_counted_and_the_first_is_shown():
     summary = FeatureSummary(spec)
     summary.add({"card_id_count_1h": floats([1, 3, 2]), "card_id_count_24h": floats([1, 2, np.nan])})
     summary.add({"card_id_count_1h": floats([9]), "card_id_count_24h": floats([0])})
-    (row,) = summary.tables()["relations"].frame.to_dict("records")
+    (row,) = summary.tables(600)["relations"].frame.to_dict("records")
     relation = Relation("card_id_count_24h", "card_id_count_1h", "the longer window holds the shorter one")
     assert row == vars(relation) | {
         "relation": "card_id_count_24h >= card_id_count_1h", "violations": 2, "example": "2 below 3",
@@ -150,21 +153,39 @@ def test_batches_of_any_size_come_to_the_same_tables(sizes, seed):
     uncut.add(whole)
     for end, size in zip(np.cumsum(sizes), sizes, strict=True):
         cut.add({name: values[end - size : end] for name, values in whole.items()})
-    for name, table in uncut.tables().items():
-        assert table.frame.equals(cut.tables()[name].frame)
+    for name, table in uncut.tables(rows).items():
+        assert table.frame.equals(cut.tables(rows)[name].frame)
 
 
 def test_no_rows_make_no_tables():
-    assert FeatureSummary(specify(SIMULATED.provided)).tables() == {}
+    assert FeatureSummary(specify(SIMULATED.provided)).tables(0) == {}
 
 
 def test_examples_are_read_in_batches_of_a_bounded_size(tiny_examples, monkeypatch):
     spec = tiny_examples.spec
-    whole = list(reading.numbers(tiny_examples.root, "train", spec))
+    whole = list(reading.numbers(tiny_examples.root, "train", spec).batches)
     monkeypatch.setattr(reading, "FEATURE_ROWS", 1_000)
-    cut = list(reading.numbers(tiny_examples.root, "train", spec))
+    source = reading.numbers(tiny_examples.root, "train", spec)
+    cut = list(source.batches)
     assert max(len(batch["card_id_count_1h"]) for batch in cut) == 1_000
     for declaration in spec.numeric:
         together = np.concatenate([batch[declaration.name] for batch in cut])
         np.testing.assert_array_equal(together, np.concatenate([batch[declaration.name] for batch in whole]))
-        assert together.shape[1:] == ((declaration.width,) if declaration.is_vector else ())
+        assert together.shape == (source.rows, *((declaration.width,) if declaration.is_vector else ()))
+
+
+def test_of_many_examples_row_groups_at_equal_distances_are_read(tmp_path, monkeypatch):
+    spec = specify(COLUMN, (), (RowInput("amount_base_minor"),))
+    (tmp_path / "Split-train").mkdir()
+    for file in range(2):
+        values = pa.array([[float(100 * file + row)] for row in range(70)], pa.large_list(pa.float32()))
+        pq.write_table(pa.table({AMOUNT: values}), tmp_path / f"Split-train/{file}.parquet", row_group_size=10)
+    monkeypatch.setattr(reading, "MOST_FEATURE_ROWS", 50)
+    source = reading.numbers(tmp_path, "train", spec)
+    begins = [value for batch in source.batches for value in batch[AMOUNT] if value % 10 == 0]
+    assert (source.rows, begins) == (140, [0, 30, 60, 120, 150])
+
+
+def test_a_split_without_examples_is_an_error(tmp_path):
+    with pytest.raises(ArtifactError, match="no examples of split train"):
+        reading.numbers(tmp_path, "train", specify(COLUMN))

@@ -103,5 +103,5 @@ def test_only_what_a_source_provides_is_summed_up():
 def test_a_log_is_read_in_batches_of_a_bounded_size(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "LOG_ROWS", 1_000)
     pq.write_table(log(), tmp_path / "log.parquet")
-    rows, batches = reading.transactions(tmp_path / "log.parquet")
-    assert rows == ROWS and [batch.num_rows for batch in batches] == [1_000] * 4 + [800]
+    source = reading.transactions(tmp_path / "log.parquet")
+    assert source.rows == ROWS and [batch.num_rows for batch in source.batches] == [1_000] * 4 + [800]
