@@ -5,6 +5,7 @@ from __future__ import annotations
 from components.evidence import measure
 from components.gate import Reason, decide
 from components.model_card import MAX_LENGTH, describe
+from schemas.acceptance import Acceptance
 from schemas.thresholds import Thresholds
 
 AT = Thresholds(review=0.5, block=0.8, alert_budget=0.005, block_precision=0.8)
@@ -47,3 +48,14 @@ def test_a_long_list_of_reasons_is_cut_and_the_whole_fits() -> None:
     assert len(card) == MAX_LENGTH
     short = describe("handbook", "2018", ROWS, [TEST], AT, decide([Reason("schema", "warn", "f", "odd")] * 20))
     assert "and 8 more" in short
+
+
+def test_what_people_accepted_is_said_in_words():
+    stop = Reason("drift", "stop", "amount", "the median of amount moved from 20 to 2000")
+    accepted = Acceptance(
+        "drift", "prices are in another currency now", "m.keller", "amount", "2026-03-01T12:00:00+00:00"
+    )
+    card = describe("handbook", "2018", ROWS, [TEST], AT, decide([stop], [accepted]))
+    assert "Passed, and it says" in card
+    assert "moved from 20 to 2000 (accepted by m.keller)" in card
+    assert "- drift:amount, by m.keller at 2026-03-01T12:00:00+00:00: prices are in another currency now" in card

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from tests.e2e.conftest import SETTINGS, Answer, Site, changed_copy, times_hundred
 
@@ -19,6 +21,14 @@ Call = Callable[[list[str]], Answer]
 PROJECT = Path(__file__).parents[2]
 # What a run of the training pipeline may reuse; the resolver has no result of its own to keep.
 CHAMPION = "champion"
+
+
+def registry(site: Site) -> MlflowClient:
+    """MLflow in the site's workspace."""
+    from components.registry.client import connect
+    from pipelines.workspace import Workspace
+
+    return connect(Workspace.at(site.workspace).tracking_uri)
 
 
 def ran(answer: Answer) -> set[str]:
@@ -66,8 +76,33 @@ def test_lineage_can_be_walked_from_mlflow_to_metadata_and_back(first_run: Answe
     assert (version.gate, version.approval, version.aliases) == ("passed", "pending", ())
 
 
+def test_row_counts_and_the_span_are_in_the_metadata_and_in_mlflow(first_run: Answer, site: Site) -> None:
+    from ml_metadata import MetadataStore
+    from ml_metadata.proto import metadata_store_pb2
+
+    rows = first_run.fields["rows"]
+    run = registry(site).get_run(first_run.fields["mlflow_run"])
+    assert {name: int(run.data.params[f"rows.{name}"]) for name in rows} == rows
+    assert run.data.tags["data.span"] == "2024-01-01 to 2024-02-19"
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = str(site.workspace / "metadata.sqlite")
+    store = MetadataStore(config)
+    transactions, examples = (
+        min(store.get_artifacts_by_type(kind), key=lambda one: one.id).custom_properties
+        for kind in ("Transactions", "Examples")
+    )
+    assert transactions["rows_in"].int_value == rows["read"]
+    assert transactions["rows_good"].int_value == examples["rows_in"].int_value
+    assert transactions["first_event"].string_value.startswith("2024-01-01T")
+    parts = ("warm_up", "train", "immature", "validation", "test")
+    assert {name: examples[f"rows_{name}"].int_value for name in parts} == {name: rows[name] for name in parts}
+
+
 def test_the_report_is_one_page_that_needs_nothing_else(first_run: Answer) -> None:
     page = Path(first_run.fields["report"]).read_text(encoding="utf-8")
+    beside = re.findall(r'<a href="([^"]+)"', page)
+    assert {address.rpartition("/")[2] for address in beside} == {"index.html", "statistics.html"}
+    assert all((Path(first_run.fields["report"]).parent / address).is_file() for address in beside)
     assert "data:image/png;base64," in page
     assert "<script" not in page
     assert 'src="http' not in page
@@ -132,6 +167,37 @@ def test_amounts_in_another_unit_are_stopped_by_name(first_run: Answer, site: Si
     assert {name: answer.fields["steps"][name] for name in behind_the_gate} == dict.fromkeys(behind_the_gate, "skipped")
     stops = [reason for reason in answer.fields["gate"]["reasons"] if reason["severity"] == "stop"]
     assert any("median amount" in reason["message"] and "unit" in reason["message"] for reason in stops)
+    run = registry(site).get_run(answer.fields["mlflow_run"])
+    assert run.data.tags["gate"] == "failed"
+    assert {name: int(run.data.params[f"rows.{name}"]) for name in answer.fields["rows"]} == answer.fields["rows"]
+
+
+@pytest.mark.slow
+def test_a_person_lets_training_go_on_and_that_is_recorded_everywhere(
+    first_run: Answer, site: Site, fraudops: Call
+) -> None:
+    from components.registry.versions import show_version
+    from schemas.acceptance import from_tags
+
+    log = changed_copy(site.log, site.folder / "accepted.parquet", times_hundred)
+    stopped = fraudops(site.arguments(log=log))
+    assert stopped.code == 1
+    checks = {reason["check"] for reason in stopped.fields["gate"]["reasons"] if reason["severity"] == "stop"}
+    accept = [part for check in checks for part in ("--accept", f"{check}=prices are a hundredfold")]
+    answer = fraudops(site.arguments(*accept, "--by", "m.keller", "--accept", "ingest=no need", log=log))
+    assert answer.code == 0, answer.fields
+    stops = [reason for reason in answer.fields["gate"]["reasons"] if reason["severity"] == "stop"]
+    assert {reason["accepted"]["by"] for reason in stops} == {"m.keller"}
+    [unused] = [reason for reason in answer.fields["gate"]["reasons"] if reason["check"] == "acceptance"]
+    assert (unused["severity"], unused["subject"]) == ("warn", "ingest")
+    version = show_version(registry(site), answer.fields["model_version"])
+    assert version.gate == "passed"
+    assert {one.check for one in from_tags(version.tags)} == checks
+    assert "prices are a hundredfold" in version.description
+    assert "Accepted by people" in Path(answer.fields["report"]).read_text(encoding="utf-8")
+    again = fraudops(site.arguments(*accept, "--by", "m.keller", "--accept", "ingest=no need", log=log))
+    assert (ran(again), again.fields["model_version"]) == (set(), answer.fields["model_version"])
+    assert again.fields["gate"] == answer.fields["gate"]
 
 
 def test_a_renamed_column_is_stopped_by_name(site: Site, fraudops: Call) -> None:
