@@ -55,9 +55,9 @@ def ingest_log(
     pq.write_table(result.transactions, path_of(transactions) / Transactions.TABLE, compression="zstd")
     (path_of(transactions) / Transactions.REPORT).write_text(result.report.to_json(), encoding="utf-8")
     write_rows(transactions, ingest_flow(asdict(result.report)))
-    for name in ("first_event", "last_event"):
-        if (event := getattr(result.report, name)) is not None:
-            transactions.set_string_custom_property(name, event.isoformat())
+    if result.report.first_event and result.report.last_event:
+        transactions.set_string_custom_property("first_event", result.report.first_event.isoformat())
+        transactions.set_string_custom_property("last_event", result.report.last_event.isoformat())
     pq.write_table(result.dead_letters, path_of(dead_letters) / DeadLetters.TABLE, compression="zstd")
     too_many = excess(result.report, mapping)
     reasons = [Reason(INGEST, "stop", "rows", too_many)] if too_many else []
