@@ -243,6 +243,21 @@ def test_behind_a_gate_that_says_no_nodes_are_skipped_and_the_report_says_why(
     assert whole.fields["gate"]["reasons"] == answer.fields["reasons"]
 
 
+def test_what_a_definition_accepts_lets_a_new_run_pass_and_no_run_that_was_begun_before(
+    site: Site, scheduled: Scheduled, fraudops: Call, tmp_path: Path
+) -> None:
+    twice = changed_copy(site.log, tmp_path / "log.parquet", lambda table: pa.concat_tables([table, table]))
+    scheduled.define(str(twice))
+    assert fraudops(scheduled.node("ingest", "r1")).fields["passed"] is False
+    accepted = {"check": "ingest", "subject": "rows", "reason": "the export ran twice", "by": "m.keller"}
+    scheduled.define(str(twice), config=SETTINGS | {"accept": [accepted]})
+    answer = fraudops(scheduled.node("ingest", "r2"))
+    assert answer.fields["passed"] is True
+    [reason] = answer.fields["reasons"]
+    assert (reason["severity"], reason["accepted"] | accepted) == ("stop", reason["accepted"])
+    assert fraudops(scheduled.node("ingest", "r1")).fields["passed"] is False
+
+
 def test_a_node_that_is_killed_leaves_nothing_to_its_retry(
     by_node: Scheduled, scheduled: Scheduled, fraudops: Call
 ) -> None:
