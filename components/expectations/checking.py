@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from components.expectations.features import FeatureSummary
-from components.expectations.log import LogSummary
+from components.expectations.log import LogSummary, readable
+from components.expectations.pages import settle
 from components.expectations.reading import Source
 from components.expectations.results import ExpectationReport, ExpectationResult
 from components.expectations.suites import ROWS, Expectation, Suite, load_suite
@@ -64,13 +65,16 @@ def check(
         and (askable := tuple(e for e in expectations if _has_values(table.frame, e)))
     ]
     outcomes = judge(asked, _run(mapping, tables[of_log.name]["log"]), data_docs)
-    return ExpectationReport(
+    report = ExpectationReport(
         tuple(
             _result(judged, expectation, outcome)
             for judged, of_table in zip(asked, outcomes, strict=True)
             for expectation, outcome in zip(judged.expectations, of_table, strict=True)
         )
     )
+    if data_docs is not None:
+        settle(data_docs, report)
+    return report
 
 
 def reasons(report: ExpectationReport) -> tuple[Reason, ...]:
@@ -104,7 +108,7 @@ def _log_tables(
         sampled.append(table.select(columns).take(pa.array(np.arange(-begin % step, table.num_rows, step))))
         begin += table.num_rows
     tables = (summary or LogSummary(mapping.provided, mapping)).tables()
-    sample = pa.concat_tables(sampled).to_pandas() if sampled else pd.DataFrame()
+    sample = readable(pa.concat_tables(sampled).to_pandas(), mapping) if sampled else pd.DataFrame()
     return tables | ({ROWS: Table(sample, len(sample), transactions.rows)} if len(sample) else {})
 
 

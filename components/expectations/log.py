@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from components.expectations.table import Table
 from components.expectations.tally import Tally
 from schemas.currency import MINOR_UNIT_DECIMALS, minor_unit_decimals
+from schemas.masking import mask
 from schemas.sources import SourceMapping
 from schemas.transaction import DAY_S, REQUIRED, SECOND_US
 
@@ -98,7 +99,11 @@ class LogSummary:
             "countries": (self._countries(), "country"),
         }
         rows = self._counts["rows"]
-        return {name: Table(frame, rows, rows, by) for name, (frame, by) in frames.items() if len(frame)}
+        return {
+            name: Table(readable(frame, self._mapping), rows, rows, by)
+            for name, (frame, by) in frames.items()
+            if len(frame)
+        }
 
     def _add_times(self, time_us: np.ndarray) -> None:
         if not len(time_us):
@@ -213,6 +218,14 @@ class LogSummary:
     @property
     def _base_unit(self) -> int:
         return int(10 ** minor_unit_decimals(self._mapping.base_currency))
+
+
+def readable(frame: pd.DataFrame, mapping: SourceMapping) -> pd.DataFrame:
+    """The frame without card numbers, which people might read where a source that has them mixes up its columns."""
+    if mapping.card_id_is == "token":
+        return frame
+    texts = {str(name): frame[name].map(mask, na_action="ignore") for name in frame if frame[name].dtype == object}
+    return frame.assign(**texts)
 
 
 def _true(values: pa.ChunkedArray) -> int:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+
+from components.expectations.results import ExpectationReport
 
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
 _FETCHED = re.compile(r"<link\b[^>]*>|<img\b[^>]*>|url\([^)]*\)")
@@ -28,21 +29,19 @@ _STYLE = """<style>
 """
 
 
-def settle(folder: Path, results: Mapping[str, str]) -> None:
-    """Rewrites the pages below a folder, and lists results on the first.
+def settle(folder: Path, report: ExpectationReport) -> None:
+    """Rewrites the pages below a folder, and lists on the first what came of each validation.
 
     Args:
         folder: what Great Expectations wrote; `index.html` is the first page.
-        results: how each validation came out, by its name, in the order of the list.
+        report: the results that the pages are about.
     """
     # Pictures of a tutorial, and fonts that the remote styles ask for.
     shutil.rmtree(folder / "static")
-    validations = {path.stem.split("-", 1)[1]: path for path in folder.glob("validations/**/*.html")}
     for path in folder.rglob("*.html"):
         text = _plain(path.read_text(encoding="utf-8"))
         if path == folder / "index.html":
-            links = {name: validations[name].relative_to(folder).as_posix() for name in results}
-            text = text.replace(_CONTENT, _list(results, links) + _CONTENT, 1)
+            text = text.replace(_CONTENT, _list(folder, report) + _CONTENT, 1)
         path.write_text(text, encoding="utf-8")
 
 
@@ -53,9 +52,14 @@ def _plain(text: str) -> str:
     return text.replace("</head>", f"{_STYLE}</head>", 1)
 
 
-def _list(results: Mapping[str, str], links: Mapping[str, str]) -> str:
-    rows = "".join(
-        f'<tr><td><a href="{escape(links[name])}">{escape(name)}</a></td><td>{escape(came_out)}</td></tr>\n'
-        for name, came_out in results.items()
-    )
-    return f"<table>\n<tr><th>validation</th><th>result</th></tr>\n{rows}</table>\n"
+def _list(folder: Path, report: ExpectationReport) -> str:
+    rows = []
+    for page in folder.glob("validations/**/*.html"):
+        name = page.stem.split("-", 1)[1]
+        results = [result for result in report.results if result.suite == name]
+        failed = "".join(f"<br>{result.severity}: {escape(result.message)}" for result in results if not result.success)
+        held = f"{sum(result.success for result in results)} of {len(results)} hold"
+        link = f'<a href="{page.relative_to(folder).as_posix()}">{escape(name)}</a>'
+        rows.append((report.results.index(results[0]), f"<tr><td>{link}</td><td>{held}{failed}</td></tr>\n"))
+    listed = "".join(row for _, row in sorted(rows))
+    return f"<table>\n<tr><th>validation</th><th>result</th></tr>\n{listed}</table>\n"

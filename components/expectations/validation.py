@@ -9,7 +9,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from components.expectations.pages import settle
 from components.expectations.suites import Expectation
 from components.expectations.table import Table
 
@@ -42,7 +41,7 @@ class Outcome:
     Attributes:
         failures: rows of the table that fail; there may be some where the expectation asks for most rows only.
         example: the value of one of them, of a pair both; none where nothing fails.
-        segments: the names of the first of those rows, where rows have names.
+        segments: the names of those rows, where rows have names.
         error: why it could not be evaluated.
     """
 
@@ -92,12 +91,7 @@ def judge(asked: Sequence[Judged], run: Run, data_docs: Path | None) -> list[tup
         )
     if data_docs is not None:
         context.build_data_docs()
-        settle(data_docs, {one.name: _summary(found) for one, found in zip(asked, outcomes, strict=True)})
     return outcomes
-
-
-def _summary(outcomes: Sequence[Outcome]) -> str:
-    return f"{sum(outcome.success for outcome in outcomes)} of {len(outcomes)} hold"
 
 
 def _site(folder: Path) -> dict[str, Any]:
@@ -118,7 +112,7 @@ def _configured(expectation: Expectation, position: int) -> Any:
         type=expectation.type,
         kwargs=dict(expectation.arguments),
         meta={"position": position},
-        notes=template.safe_substitute(dict.fromkeys(template.get_identifiers(), "…")),
+        notes="If not: " + template.safe_substitute(dict.fromkeys(template.get_identifiers(), "…")),
         severity=FailureSeverity.CRITICAL if expectation.severity == "stop" else FailureSeverity.WARNING,
     )
 
@@ -131,7 +125,7 @@ def _result_format(table: Table) -> dict[str, Any]:
     if table.segment is None:
         return {"result_format": "BASIC"}
     return {
-        "result_format": "SUMMARY",
+        "result_format": "COMPLETE",
         "unexpected_index_column_names": [table.segment],
         "return_unexpected_index_query": False,
     }
@@ -140,7 +134,7 @@ def _result_format(table: Table) -> dict[str, Any]:
 def _outcome(result: Any, segment: str | None) -> Outcome:
     # An expectation that could not be evaluated has an empty result and the exception instead.
     found = result.result
-    named = found.get("partial_unexpected_index_list") or ()
+    named = found.get("unexpected_index_list") or ()
     examples = found.get("partial_unexpected_list") or (None,)
     return Outcome(
         success=bool(result.success),

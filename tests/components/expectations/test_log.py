@@ -93,6 +93,14 @@ def test_a_card_number_needs_its_check_digit():
     assert row["card_numbers_in_clear"] == 1
 
 
+def test_card_numbers_that_a_source_has_elsewhere_are_blotted_out():
+    mapping = load("sparkov")
+    merchants = tables(log(mapping, merchant_id=["4111 1111 1111 1111"] * ROWS), mapping)["merchants"]
+    assert merchants["merchant"].to_list() == ["#### #### #### ####"]
+    token = tables(log(merchant_id=["4111111111111111"] * ROWS))["merchants"]
+    assert token["merchant"].to_list() == ["4111111111111111"]
+
+
 def test_only_what_a_source_provides_is_summed_up():
     mapping = load("handbook")
     found = tables(log(mapping), mapping)

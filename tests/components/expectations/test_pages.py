@@ -23,9 +23,10 @@ def site(tmp_path_factory):
 
 def test_the_first_page_leads_to_all_validations_and_says_how_they_came_out(site):
     first = (site / "index.html").read_text(encoding="utf-8")
-    rows = re.findall(r'<a href="(validations/[^"]+)">([^<]+)</a></td><td>([^<]+)</td>', first)
+    rows = re.findall(r'<a href="(validations/[^"]+)">([^<]+)</a></td><td>([^<]+)<', first)
     assert {name: came_out for _, name, came_out in rows}["transactions.rows"] == "3 of 4 hold"
     assert [name for _, name, _ in rows][:2] == ["transactions.log", "transactions.currencies"]
+    assert "stop: 1 rows are in currency XXX, for which mapping simulated has no rate" in first
     assert all((site / link).is_file() for link, _, _ in rows) and len(rows) == 8
 
 
