@@ -2,6 +2,7 @@
 
 layout      which bins, values and segments are counted; fixed by the baseline, so that profiles can be subtracted
 counting    a profile: the counts of some rows in a layout
+sketch      numbers by magnitude, and the compiled pass that counts a column
 repeats     a sample of rows by their signature, in which a day that comes twice is seen
 measures    the statistics of two profiles
 faults      the statistics of faults: unit, time zone, repeated day, label leak

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from components.profiles.layout import ALL, Edges, Layout, Split, feature_columns, flat, is_text, number_values
 from components.profiles.repeats import NO_REPEATS, Repeats, signatures
+from components.profiles.sketch import SKETCH_WIDTH, count_values, sketch_places
 from schemas.errors import ArtifactError
 from schemas.features import AMOUNT
 from schemas.transaction import DAY_S, LABEL, SECOND_US, second_of_day
@@ -22,18 +23,13 @@ Counts = npt.NDArray[np.int64]
 
 # Labels as positions: not known, genuine, fraud.
 UNKNOWN, GENUINE, FRAUD = range(3)
+_LABELS = 3
 HALF_HOURS = 48
 # How many values of a text are known by name beyond those of the layout: enough for each that has half a percent.
 NAMED_VALUES = 200
-# DDSketch (C. Masson, J. Rim, H. Lee, PVLDB 12, 2019) with logarithmic buckets 5 % wide: a quantile is right within
-# 2.5 %, small integers are apart, and no bound need be known beforehand.
-_GROWTH = math.log(1.05)
-_SMALLEST, _LARGEST = 1e-3, 1e15
-_MAGNITUDES = math.ceil(math.log(_LARGEST / _SMALLEST) / _GROWTH) + 1
-# Missing values come first, as the lowest; then negative numbers, zero, positive ones.
-_ZERO = 1 + _MAGNITUDES
-SKETCH_WIDTH = _ZERO + _MAGNITUDES + 1
 _ROWS_AT_ONCE = 262_144
+# Most of the counting lets go of the interpreter's lock.
+_COLUMNS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -186,19 +182,6 @@ def merge(profiles: Iterable[Profile]) -> Profile:
     return reduce(_add, parts, first)
 
 
-def sketch_quantile(sketch: Counts, share: float) -> float:
-    """The value below which this share of the present values lies, within 2.5 %; NaN where there is none."""
-    cumulated = np.cumsum(sketch[1:])
-    if not cumulated[-1]:
-        return math.nan
-    step = int(np.searchsorted(cumulated, share * cumulated[-1])) + 1 - _ZERO
-    if step == 0:
-        return 0.0
-    # The middle of the bucket.
-    magnitude = _SMALLEST * math.exp((abs(step) - 1) * _GROWTH)
-    return math.copysign(magnitude, step)
-
-
 def _batches(table: pa.Table) -> Iterator[pa.Table]:
     for first in range(0, max(table.num_rows, 1), _ROWS_AT_ONCE):
         yield table.slice(first, _ROWS_AT_ONCE)
@@ -207,17 +190,20 @@ def _batches(table: pa.Table) -> Iterator[pa.Table]:
 def _profile(batch: pa.Table, layout: Layout) -> Profile:
     label = _labels(batch)
     splits = list(_segment_positions(batch, layout))
+    together = np.array(splits, np.int64).reshape(len(splits), batch.num_rows)
     segments = len(layout.segments)
-    numbers, texts = {}, {}
-    for name in feature_columns(batch):
+
+    def count(name: str) -> NumberCounts | TextCounts:
         width = batch[name].type.list_size if pa.types.is_fixed_size_list(batch[name].type) else 1
-        of_values = [_repeated(positions, width) for positions in splits]
-        labels = _repeated(label, width)
         if is_text(batch[name].type):
-            texts[name] = _count_text(batch[name], layout.texts.get(name, ()), labels, of_values, segments)
-        else:
-            values = number_values(batch[name])
-            numbers[name] = _count_number(values, layout.numbers.get(name, Edges()), labels, of_values, segments)
+            of_values, labels = [np.repeat(positions, width) for positions in splits], np.repeat(label, width)
+            return _count_text(batch[name], layout.texts.get(name, ()), labels, of_values, segments)
+        edges = layout.numbers.get(name, Edges())
+        return _count_number(number_values(batch[name]), width, edges, label, together, segments)
+
+    names = feature_columns(batch)
+    with ThreadPoolExecutor(_COLUMNS_AT_ONCE) as threads:
+        columns = dict(zip(names, threads.map(count, names), strict=True))
     micros = _event_times(batch)
     return Profile(
         layout,
@@ -227,8 +213,8 @@ def _profile(batch: pa.Table, layout: Layout) -> Profile:
         if len(micros)
         else np.zeros((segments, HALF_HOURS), np.int64),
         _days(micros),
-        numbers,
-        texts,
+        {name: counts for name, counts in columns.items() if isinstance(counts, NumberCounts)},
+        {name: counts for name, counts in columns.items() if isinstance(counts, TextCounts)},
         dict(_amounts(batch)),
         signatures(batch) if {"card_id", "merchant_id", AMOUNT, "event_time"} <= {*batch.column_names} else NO_REPEATS,
     )
@@ -270,10 +256,6 @@ def _text_positions(
     return of_word[codes], codes, words
 
 
-def _repeated(positions: Counts, width: int) -> Counts:
-    return np.repeat(positions, width) if width > 1 else positions
-
-
 def _by_segment(bins: Counts, width: int, splits: list[Counts], segments: int) -> Counts:
     """Counts `[segments, width]`: of all rows, and of each segment."""
     counts = np.zeros(segments * width, np.int64)
@@ -284,23 +266,13 @@ def _by_segment(bins: Counts, width: int, splits: list[Counts], segments: int) -
 
 
 def _count_number(
-    values: npt.NDArray[np.float64], edges: Edges, label: Counts, splits: list[Counts], segments: int
+    values: npt.NDArray[np.float64], width: int, edges: Edges, label: Counts, splits: Counts, segments: int
 ) -> NumberCounts:
-    missing = np.isnan(values)
-    bins = np.where(missing, len(edges.fine) + 1, np.searchsorted(edges.fine, values))
-    sketched = np.bincount(label * SKETCH_WIDTH + _magnitudes(values), minlength=3 * SKETCH_WIDTH)
-    return NumberCounts(
-        _by_segment(bins, len(edges.fine) + 2, splits, segments), sketched.reshape(3, SKETCH_WIDTH).astype(np.int64)
+    counted = NumberCounts(
+        np.zeros((segments, len(edges.fine) + 2), np.int64), np.zeros((_LABELS, SKETCH_WIDTH), np.int64)
     )
-
-
-def _magnitudes(values: npt.NDArray[np.float64]) -> Counts:
-    """The place of each value in a sketch: the nearest bucket; beyond the largest the last."""
-    sizes = np.clip(np.nan_to_num(np.abs(values), posinf=_LARGEST), 0.0, _LARGEST)
-    # Half a bucket below the smallest is zero.
-    steps = np.rint(np.log(np.maximum(sizes, _SMALLEST / 2) / _SMALLEST) / _GROWTH).astype(np.int64) + 1
-    steps = np.where(sizes < _SMALLEST, 0, np.maximum(steps, 1))
-    return np.where(np.isnan(values), 0, _ZERO + np.sign(np.nan_to_num(values)).astype(np.int64) * steps)
+    count_values(values, width, np.array(edges.fine), label, splits, counted.bins, counted.sketch)
+    return counted
 
 
 def _count_text(
@@ -341,13 +313,13 @@ def _days(micros: Counts) -> dict[int, int]:
 def _amounts(batch: pa.Table) -> Iterator[tuple[str, Counts]]:
     if AMOUNT not in batch.column_names:
         return
-    magnitudes = _magnitudes(number_values(batch[AMOUNT]))
+    places = sketch_places(number_values(batch[AMOUNT]))
     if "currency" not in batch.column_names:
-        yield "", np.bincount(magnitudes, minlength=SKETCH_WIDTH).astype(np.int64)
+        yield "", np.bincount(places, minlength=SKETCH_WIDTH).astype(np.int64)
         return
     _, codes, words = _text_positions(batch["currency"], (), rest=0, missing=0)
     for code, currency in enumerate(words.to_pylist()):
-        yield currency, np.bincount(magnitudes[codes == code], minlength=SKETCH_WIDTH).astype(np.int64)
+        yield currency, np.bincount(places[codes == code], minlength=SKETCH_WIDTH).astype(np.int64)
 
 
 def _add(a: Profile, b: Profile) -> Profile:

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from components.distances import factor, jensen_shannon_divergence, rank_auc
-from components.profiles.counting import HALF_HOURS, Counts, NumberCounts, Profile, TextCounts, sketch_quantile
+from components.profiles.counting import HALF_HOURS, Counts, NumberCounts, Profile, TextCounts
 from components.profiles.layout import ALL
 from components.profiles.measures import Measured, Support, label_counts
+from components.profiles.sketch import sketch_quantile
 from schemas.features import AMOUNT
 from schemas.transaction import LABEL
 

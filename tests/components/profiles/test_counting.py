@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.profiles import LayoutConfig, Profile, lay_out, merge, profile
-from components.profiles.counting import NAMED_VALUES, sketch_quantile
+from components.profiles.counting import NAMED_VALUES
+from components.profiles.sketch import sketch_quantile
 from schemas.errors import ArtifactError
 from tests.components.profiles.rows import COUNT, MEAN, RECENT, draw, put
 
