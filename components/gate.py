@@ -114,8 +114,8 @@ def decide(reasons: Iterable[Reason], acceptances: Sequence[Acceptance] = (), at
     named_first = sorted(applied, key=lambda one: one.subject is None)
     marked = [_marked(reason, named_first) for reason in reasons]
     used = {reason.accepted for reason in marked}
-    marked += [_unused(one, marked) for one in applied if one not in used]
-    ordered = tuple(sorted(marked, key=lambda reason: (not reason.stops, reason.severity != "stop")))
+    unused = [_unused(one, marked) for one in applied if one not in used]
+    ordered = tuple(sorted([*unused, *marked], key=lambda reason: (not reason.stops, reason.severity != "stop")))
     return Verdict(passed=not any(reason.stops for reason in ordered), reasons=ordered)
 
 

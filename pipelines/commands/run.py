@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from components.gate import Reason
     from pipelines.run import Outcome
     from schemas.acceptance import Acceptance
+
+_WARNINGS = 10  # of a run that people see; the report has all
 
 
 @click.command()
@@ -129,9 +131,7 @@ def table(outcome: Outcome, accept: str = "add --accept {}=REASON") -> Renderabl
                 name, *(f"{split[name]:.4g}" if name in split else "-" for split in outcome.metrics.values())
             )
         parts.append(metrics)
-    for reason in outcome.reasons:
-        style = "bold red" if reason.stops else "yellow"
-        parts += [Text(line, style=style) for line in told(reason, accept)]
+    parts += _reasons(outcome.reasons, accept)
     if outcome.unrecorded:
         parts.append(Text(f"warn: {outcome.unrecorded}", style="yellow"))
     verdict = (
@@ -141,6 +141,26 @@ def table(outcome: Outcome, accept: str = "add --accept {}=REASON") -> Renderabl
         Text(f"{verdict}   peak memory {outcome.peak_rss_mib:,.0f} MiB\nreport  {outcome.report}", style="bold")
     )
     return Group(*parts)
+
+
+def _reasons(reasons: Sequence[Reason], accept: str) -> list[RenderableType]:
+    """Some warnings, and behind them all stops, because people look at the end."""
+    from rich.text import Text
+
+    stops = [reason for reason in reasons if reason.severity == "stop"]
+    warnings = [reason for reason in reasons if reason.severity == "warn"]
+    lines: list[RenderableType] = []
+    if len(warnings) > _WARNINGS:
+        lines.append(
+            Text(f"{len(warnings)} warnings, all of them in the report; the first {_WARNINGS}:", style="yellow")
+        )
+    for reason in (*warnings[:_WARNINGS], *stops):
+        style = "bold red" if reason.stops else "yellow"
+        first, *more = told(reason, accept)
+        lines.append(Text(first, style=style))
+        # What is to be typed stays on one line.
+        lines += [Text(line, style=style, no_wrap=True, overflow="ignore") for line in more]
+    return lines
 
 
 def told(reason: Reason, accept: str = "add --accept {}=REASON") -> list[str]:

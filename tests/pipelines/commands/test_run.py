@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console, Group
 
 from components.gate import Reason
 from pipelines.cli import main
 from pipelines.commands import scheduled
-from pipelines.commands.run import told
+from pipelines.commands.run import _reasons, told
 from schemas.acceptance import Acceptance, read
 
 STOP = Reason("drift", "stop", "amount_base_minor", "amounts are a hundredfold")
@@ -43,6 +45,17 @@ def test_an_accepted_stop_says_who_accepted_it_and_a_firm_one_gives_no_way() -> 
 
 def test_where_nobody_stands_beside_the_run_the_definition_is_named() -> None:
     assert "list drift:amount_base_minor under `accept`" in told(STOP, scheduled.ACCEPT)[1]
+
+
+def test_stops_come_last_and_whole_and_warnings_only_as_far_as_people_read() -> None:
+    warnings = [Reason("drift", "warn", f"f{n}", f"f{n} moved") for n in range(30)]
+    odd = replace(STOP, subject="amount_base_minor (CNY, EUR, GBP and 2 more)")
+    console = Console(width=40, file=StringIO())
+    console.print(Group(*_reasons([odd, *warnings], "add --accept {}=REASON")), crop=False)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert "30 warnings" in lines[0]
+    assert sum("moved" in line for line in lines) == 10
+    assert lines[-1].endswith("--accept 'drift:amount_base_minor (CNY, EUR, GBP and 2 more)'=REASON")
 
 
 @pytest.mark.parametrize(
