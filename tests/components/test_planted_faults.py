@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -31,9 +30,26 @@ from components.profiles import (
 from components.simulator import simulate, write
 from schemas import sources
 from schemas.features import FEATURES, FeatureSpec, specify
-from schemas.transaction import DAY_S, LABEL, SECOND_US
+from schemas.transaction import LABEL
+from tests.planted import (
+    DAY_US,
+    HOUR_US,
+    Plant,
+    a_day_twice,
+    a_fifth_more_cards,
+    a_new_country,
+    a_stuck_device,
+    another_time_zone,
+    in_segment,
+    moved,
+    no_cash_machines,
+    nulls_in_one_column,
+    put,
+    three_times_the_frauds,
+    times_us,
+    where,
+)
 
-DAY_US = DAY_S * SECOND_US
 WARM_UP_DAYS, HISTORY_WEEKS = 30, 9
 # A feature of every kind of state; the full declaration is for the slow tests.
 SOME = (
@@ -74,10 +90,6 @@ def watched(log: pa.Table, spec: FeatureSpec) -> pa.Table:
     return features
 
 
-def times_us(log: pa.Table) -> np.ndarray:
-    return log["event_time"].cast(pa.int64()).to_numpy()
-
-
 def settle(log: pa.Table, spec: FeatureSpec) -> Setting:
     first_us = int(times_us(log)[0]) // DAY_US * DAY_US + WARM_UP_DAYS * DAY_US
     begun = watched(log, spec).filter(pa.array(times_us(log) >= first_us))
@@ -104,29 +116,6 @@ def setting(simulated: tuple[pa.Table, frozenset[str]]) -> Setting:
     return settle(log, specify(provided, tuple(f for f in FEATURES if f.name in SOME)))
 
 
-# How to plant: the log, and which of its rows are of the week that is compared.
-Plant = Callable[[pa.Table, np.ndarray], pa.Table]
-
-
-def put(log: pa.Table, **columns: pa.Array) -> pa.Table:
-    for name, values in columns.items():
-        position = log.column_names.index(name)
-        log = log.set_column(position, log.schema.field(position), pa.chunked_array([values], log[name].type))
-    return log
-
-
-def where(chosen: np.ndarray, value: object, column: pa.ChunkedArray) -> pa.Array:
-    return pc.if_else(pa.array(chosen), pa.scalar(value, column.type), column.combine_chunks())
-
-
-def some(share: float, late: np.ndarray) -> np.ndarray:
-    return late & (np.random.default_rng(0).random(len(late)) < share)
-
-
-def in_segment(log: pa.Table, column: str, value: str) -> np.ndarray:
-    return pc.equal(log[column], value).fill_null(False).combine_chunks().to_numpy(zero_copy_only=False)
-
-
 def times_100(log: pa.Table, late: np.ndarray) -> pa.Table:
     factor = np.where(late, 100, 1)
     return put(log, amount_base_minor=pa.array(log["amount_base_minor"].to_numpy() * factor))
@@ -138,66 +127,12 @@ def pounds_in_major_units(log: pa.Table, late: np.ndarray) -> pa.Table:
     return put(log, amount_base_minor=pa.array(np.where(pounds, np.maximum(amounts // 100, 1), amounts)))
 
 
-def a_new_country(log: pa.Table, late: np.ndarray) -> pa.Table:
-    return put(log, country=where(some(0.02, late), "BR", log["country"]))
-
-
-def no_cash_machines(log: pa.Table, late: np.ndarray) -> pa.Table:
-    return log.filter(pa.array(~(late & in_segment(log, "channel", "atm"))))
-
-
-def moved(log: pa.Table, chosen: np.ndarray, hours: int) -> pa.Table:
-    shifted = times_us(log) + np.where(chosen, hours * 3_600 * SECOND_US, 0)
-    return put(log, event_time=pa.array(shifted).cast(log["event_time"].type)).sort_by("event_time")
-
-
-def another_time_zone(log: pa.Table, late: np.ndarray) -> pa.Table:
-    return moved(log, late, 5)
-
-
 def another_time_zone_in_germany(log: pa.Table, late: np.ndarray) -> pa.Table:
-    return moved(log, late & in_segment(log, "country", "DE"), -2)
-
-
-def a_day_twice(log: pa.Table, late: np.ndarray) -> pa.Table:
-    day = times_us(log) // DAY_US
-    first = int(day[late][0])
-    copies = log.filter(pa.array(late & (day == first + 2)))
-    copies = put(
-        copies,
-        transaction_id=pc.binary_join_element_wise(copies["transaction_id"], "again", "-").combine_chunks(),
-        event_time=pa.array(times_us(copies) + 2 * DAY_US).cast(copies["event_time"].type),
-    )
-    return pa.concat_tables([log, copies]).sort_by("event_time")
-
-
-def a_stuck_device(log: pa.Table, late: np.ndarray) -> pa.Table:
-    return put(log, device_id=where(some(0.1, late), "0000", log["device_id"]))
+    return moved(log, late & in_segment(log, "country", "DE"), -2 * HOUR_US)
 
 
 def three_times_the_frauds_at_chip_terminals(log: pa.Table, late: np.ndarray) -> pa.Table:
-    chip = late & in_segment(log, "channel", "chip")
-    frauds = chip & log[LABEL].fill_null(False).combine_chunks().to_numpy(zero_copy_only=False)
-    more = np.random.default_rng(0).choice(np.flatnonzero(chip & ~frauds), 2 * int(frauds.sum()), replace=False)
-    chosen = np.zeros(len(late), bool)
-    chosen[more] = True
-    return put(log, is_fraud=where(chosen, True, log[LABEL]))
-
-
-def nulls_in_one_column(log: pa.Table, late: np.ndarray) -> pa.Table:
-    return put(log, merchant_category=where(some(0.05, late), None, log["merchant_category"]))
-
-
-def a_fifth_more_cards(log: pa.Table, _late: np.ndarray) -> pa.Table:
-    cards = log["card_id"].combine_chunks().dictionary_encode()
-    chosen = np.random.default_rng(0).random(len(cards.dictionary)) < 0.2
-    # With their past: cards without one would be another change.
-    more = log.filter(pa.array(chosen[cards.indices.to_numpy()]))
-    twins = {
-        name: pc.binary_join_element_wise(more[name], "twin", "-").combine_chunks()
-        for name in ("transaction_id", "card_id", "device_id")
-    }
-    return pa.concat_tables([log, put(more, **twins)]).sort_by("event_time")
+    return three_times_the_frauds(log, late, "chip")
 
 
 class Expected(NamedTuple):
