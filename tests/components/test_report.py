@@ -184,6 +184,14 @@ def test_what_comes_from_outside_is_escaped() -> None:
     assert words(html).count(bad) >= 8
 
 
+def test_many_warnings_do_not_bury_a_stop() -> None:
+    warnings = [Reason("drift", "warn", f"f{n}", f"f{n} moved") for n in range(30)]
+    html = render(bare(verdicts={"gate": decide([*warnings, Reason("schema", "stop", "country", "XX is odd")])}))
+    before, folded = html.split("<summary>30 warnings</summary>")
+    assert "XX is odd" in before and "moved" not in before
+    assert folded.count("moved") == 30
+
+
 def test_a_run_that_got_nowhere_says_what_it_did_not_reach() -> None:
     told = words(render(bare()))
     for said in (
