@@ -109,7 +109,7 @@ def _log_tables(
         begin += table.num_rows
     tables = (summary or LogSummary(mapping.provided, mapping)).tables()
     sample = readable(pa.concat_tables(sampled).to_pandas(), mapping) if sampled else pd.DataFrame()
-    return tables | ({ROWS: Table(sample, len(sample), transactions.rows)} if len(sample) else {})
+    return tables | ({ROWS: Table(sample, len(sample), transactions.rows, sampled=True)} if len(sample) else {})
 
 
 def _table(batch: pa.RecordBatch) -> pa.Table:
@@ -152,26 +152,28 @@ def _result(judged: Judged, expectation: Expectation, outcome: Outcome) -> Expec
 
 def _observed(table: Table, expectation: Expectation, outcome: Outcome) -> tuple[float | str | None, str]:
     """What to show as seen, and in which segments."""
-    values = table.frame[expectation.columns[0]] if expectation.columns[0] in table.frame else pd.Series(dtype=object)
-    if table.segment is None:
-        if len(table.frame) == 1 and table.rows_checked == table.rows_read:
-            return plain(values.iloc[0]), ""
+    if table.sampled:
         return (_failing(outcome, table.rows_checked) if outcome.failures else None), ""
+    values = table.frame[expectation.columns[0]]
     if outcome.success or not outcome.segments:
         ends = [plain(value) for value in (values.dropna().min(), values.dropna().max())]
         return (ends[0] if ends[0] == ends[1] else " to ".join(map(shown, ends))), ""
-    first = table.frame[table.segment].astype(str) == outcome.segments[0]
-    return plain(values[first].iloc[0]), _listed(outcome.segments, outcome.failures)
+    return plain(values[_first_failing(table, outcome)]), _listed(outcome.segments, outcome.failures)
 
 
 def _message(table: Table, expectation: Expectation, outcome: Outcome, observed: float | str | None) -> str:
-    row = table.frame.iloc[0]
-    if table.segment is not None:
-        row = table.frame[table.frame[table.segment].astype(str) == outcome.segments[0]].iloc[0]
-    known = {str(name): shown(plain(value)) for name, value in row.items()} | {"observed": shown(observed)}
-    message = Template(expectation.message).safe_substitute(known | {"segment": "".join(outcome.segments[:1])})
+    known = {"observed": shown(observed), "segment": "".join(outcome.segments[:1])}
+    if not table.sampled:
+        row = table.frame.loc[_first_failing(table, outcome)]
+        known = {str(name): shown(plain(value)) for name, value in row.items()} | known
+    message = Template(expectation.message).safe_substitute(known)
     others = outcome.segments[1:]
     return f"{message} (and so in {_listed(others, outcome.failures - 1)})" if others else message
+
+
+def _first_failing(table: Table, outcome: Outcome) -> int:
+    """The number of the first row that fails; a table without segments has one row."""
+    return 0 if table.segment is None else int((table.frame[table.segment].astype(str) == outcome.segments[0]).argmax())
 
 
 def _failing(outcome: Outcome, rows_checked: int) -> str:

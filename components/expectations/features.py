@@ -174,79 +174,92 @@ class FeatureSummary:
 
 
 @dataclass(frozen=True)
+class _Presence:
+    """When a number is there.
+
+    Attributes:
+        by: the count that says so; none where the number is always there.
+        from_events: whether that count has to be above 0, or just to be there itself.
+    """
+
+    by: str | None = None
+    from_events: bool = False
+
+    def missing(self, batch: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
+        """In which rows it has to be missing, `[rows]`."""
+        if self.by is None:
+            return np.zeros(rows, bool)
+        counts = batch[self.by]
+        return ~(counts > 0) if self.from_events else np.isnan(counts)
+
+
+@dataclass(frozen=True)
 class _Law:
     """What one declared number keeps to by itself.
 
     Attributes:
         lowest, highest: what it can be at all.
         whole: whether it has no fraction.
-        by: the count that says whether there is anything to compute it from; none where only the row says so.
-        from_events: whether that count has to be above 0, not just there.
-        judged: whether it is known at all when the number is missing.
+        presence: none where no count tells when it is there.
     """
 
     lowest: float
     highest: float
     whole: bool
-    by: str | None
-    from_events: bool
-    judged: bool
+    presence: _Presence | None
 
     @property
     def counted(self) -> tuple[str, ...]:
-        return ("impossible", *(["fractions"] if self.whole else []), *(["lost", "made_up"] if self.judged else []))
+        """The columns that `count` has something to say about."""
+        return (
+            "impossible",
+            *(("fractions",) if self.whole else ()),
+            *(("lost", "made_up") if self.presence is not None else ()),
+        )
 
     def count(self, values: np.ndarray, batch: Mapping[str, np.ndarray]) -> Iterator[tuple[str, int]]:
-        """How many rows break each part of the law."""
+        """How many rows break each part of the law; of a vector, the newest value says whether it is there."""
         # A float32 may lie a hair beyond the exact end.
         limit = np.float32(min(self.highest, float(np.finfo(np.float32).max)))
         yield "impossible", _rows((values < np.float32(self.lowest)) | (values > limit))
         if self.whole:
             yield "fractions", _rows((values != np.rint(values)) & ~np.isnan(values))
-        if self.judged:
-            newest = values[:, 0] if values.ndim == 2 else values
-            missing = np.isnan(newest)
-            empty = self._empty(newest, batch)
-            yield "lost", _rows(missing & ~empty)
-            yield "made_up", _rows(empty & ~missing)
-
-    def _empty(self, values: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        if self.by is None:
-            return np.zeros(len(values), bool)
-        counts = batch[self.by]
-        return ~(counts > 0) if self.from_events else np.isnan(counts)
+        if self.presence is not None:
+            missing = np.isnan(values[:, 0] if values.ndim == 2 else values)
+            expected = self.presence.missing(batch, len(values))
+            yield "lost", _rows(missing & ~expected)
+            yield "made_up", _rows(expected & ~missing)
 
 
 def _law(declaration: RowInput | Feature, spec: FeatureSpec) -> _Law:
     lowest, highest = possible_range(declaration)
+    column = COLUMN.get(declaration.column or "")
+    integers = column is not None and column.type == "int64"
     if isinstance(declaration, RowInput):
-        column = COLUMN.get(declaration.column)
-        whole = column is None or column.type == "int64"
-        judged = declaration.column in CALENDAR_COLUMNS or (column is not None and column.required)
-        return _Law(lowest, highest, whole, by=None, from_events=False, judged=judged)
-    integers = declaration.column is not None and COLUMN[declaration.column].type == "int64"
+        calendar = declaration.column in CALENDAR_COLUMNS
+        always = calendar or (column is not None and column.required)
+        return _Law(lowest, highest, integers or calendar, _Presence() if always else None)
     whole = declaration.aggregate in (*_COUNTING, "first_seen") or (
         integers and declaration.aggregate in ("sum", "min", "max", "last", "recent")
     )
-    by, from_events, judged = _presence(declaration, {f.name for f in spec.features})
-    return _Law(lowest, highest, whole, by, from_events, judged)
+    return _Law(lowest, highest, whole, _presence(declaration, {f.name for f in spec.features}))
 
 
-def _presence(feature: Feature, declared: set[str]) -> tuple[str | None, bool, bool]:
-    """By which count a feature is missing, whether that has to be above 0, and whether either is known."""
+def _presence(feature: Feature, declared: set[str]) -> _Presence | None:
     keyed = all(COLUMN[column].required for column in KEYS[feature.key])
+    filled = feature.column is None or COLUMN[feature.column].required
+    if feature.aggregate in _COUNTING and keyed:
+        return _Presence()
     if feature.aggregate in _COUNTING:
-        # A count is missing only with its key; of an optional key another count says whether it is there.
-        others = (Feature(feature.key, "count", LOOK_BACK).name,)
-        by = next((name for name in others if name in declared and name != feature.name), None)
-        return (None, False, True) if keyed else (by, False, by is not None)
-    always_there = feature.column is None or COLUMN[feature.column].required
-    if feature.aggregate in (*_OVER_VALUES, "last", "recent", "seconds_since_last") and always_there:
-        by = Feature(feature.key, "count", feature.window, where=feature.where).name
-        return by, True, by in declared
+        # It is missing with its key only, as any other count of that key is.
+        count = Feature(feature.key, "count", LOOK_BACK).name
+        return _Presence(count) if count in declared and count != feature.name else None
     if feature.aggregate == "first_seen":
-        return None, False, keyed and always_there
-    return None, False, False
+        return _Presence() if keyed and filled else None
+    if feature.aggregate in (*_OVER_VALUES, "last", "recent", "seconds_since_last") and filled:
+        count = Feature(feature.key, "count", feature.window, where=feature.where).name
+        return _Presence(count, from_events=True) if count in declared else None
+    return None
 
 
 def _rows(cells: np.ndarray) -> int:

@@ -24,7 +24,7 @@ from schemas.transaction import DAY_S, REQUIRED, SECOND_US
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "log": (
-        "rows", "absent_columns", "names", "missing_required_values", "duplicate_transaction_ids",
+        "rows", "absent_columns", "absent_names", "missing_required_values", "duplicate_transaction_ids",
         "card_numbers_in_clear", "first_event_time", "last_event_time", "rows_out_of_order", "midnight_share",
         "median_amount", "labelled_rows", "fraud_share", "labels_without_time", "label_times_without_label",
         "labels_before_transaction", "late_label_share", "half_places", "null_island_share", "top_device_share",
@@ -140,7 +140,7 @@ class LogSummary:
         row: dict[str, Any] = {
             "rows": counts["rows"],
             "absent_columns": len(absent),
-            "names": ", ".join(absent),
+            "absent_names": ", ".join(absent),
             "missing_required_values": counts["missing"],
             "duplicate_transaction_ids": _repeats(self._fingerprints),
             "rows_out_of_order": counts["out_of_order"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Any
 
@@ -10,12 +11,15 @@ import pandas as pd
 
 
 def plain(value: Any) -> float | str | None:
-    """The value as JSON can hold it: a float, text, or none for a missing one; times as ISO 8601."""
+    """The value as JSON can hold it: a float, text, or none for a missing one; times as ISO 8601, infinity as text."""
     if isinstance(value, str):
         return value
     if value is None or pd.isna(value):
         return None
-    return str(pd.Timestamp(value).isoformat()) if isinstance(value, datetime | np.datetime64) else float(value)
+    if isinstance(value, datetime | np.datetime64):
+        return str(pd.Timestamp(value).isoformat())
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
 
 
 def shown(value: Any) -> str:

@@ -189,6 +189,12 @@ def test_an_empty_log_stops_and_does_not_raise():
     assert failures(log().slice(0, 0)).keys() == {"rows", "labelled_rows"}
 
 
+def test_of_a_single_row_its_value_is_told_from_a_table_of_all():
+    found = failures(changed_at(log().slice(1, 1), "latitude", 0, 95.0))
+    assert found["latitude"].observed == "1 of 1 rows checked, such as 95"
+    assert found["fraud_share"].observed == 0.0
+
+
 def test_a_column_that_the_mapping_promises_and_the_table_lacks_stops():
     reason = failures(log().drop_columns(["latitude"]))["absent_columns"]
     assert reason.severity == "stop" and "latitude" in reason.message
