@@ -27,8 +27,10 @@ airflow: install ## make .airflow, Airflow's own environment, from its lock
 demo: install ## train three versions, roll them out under live traffic, throw the bad one out
 	$(VENV)/fraudops demo
 
+# Files stay whole, because their tests share what is costly to make.  Each process takes up to 4 GiB.
+TEST_PROCESSES = 2
 test: install ## run the tests
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 test-slow: install airflow ## run the slow tests
 	$(VENV)/python -m pytest -m slow

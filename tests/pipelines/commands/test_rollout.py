@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pipelines import console
 from pipelines.cli import main
 from pipelines.workspace import Workspace
 from schemas.bundle import Bundle
@@ -69,7 +70,10 @@ def said(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, di
 def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: str | Path) -> str:
     """What a person with a wide terminal reads."""
     monkeypatch.setenv("COLUMNS", "200")
+    # Rich asks for the width once, and another test may have had it ask before.
+    console.stderr.cache_clear()
     assert main(["rollout", *map(str, args)]) == 0
+    console.stderr.cache_clear()
     captured = capsys.readouterr()
     assert captured.out == ""
     return " ".join(captured.err.split())
