@@ -132,7 +132,7 @@ def write_examples(
 
     Args:
         root: folder of the artifact.
-        log: canonical transactions in event-time order, at least `ROW_COLUMNS` and the label.
+        log: canonical transactions in event-time order, `ROW_COLUMNS` as far as the source has them, and the label.
         features: their features (float64) as `components.features` computes them, row by row in the same order.
         spec: which features.
         config: the shares of the splits.
@@ -171,7 +171,7 @@ def write_examples(
             raise ArtifactError(_MISPLACED)
     for split in SPLITS:
         rows = pa.array(np.flatnonzero(part == PARTS.index(split)))
-        _write_rows(root, split, log.select(ROW_COLUMNS).take(rows))
+        _write_rows(root, split, log.select([name for name in ROW_COLUMNS if name in log.column_names]).take(rows))
     return rows_of
 
 

@@ -36,10 +36,11 @@ def build_examples(
     """Computes the features of the whole log, then cuts it: every window sees all that came before."""
     specification = FeatureSpec.from_json(spec)
     log = Path(transactions.uri) / Transactions.TABLE
+    provided = pq.read_schema(log).names
     with tempfile.TemporaryDirectory(dir=path_of(examples)) as scratch:
         rows = write_examples(
             path_of(examples),
-            pq.read_table(log, columns=[*ROW_COLUMNS, LABEL]),
+            pq.read_table(log, columns=[name for name in (*ROW_COLUMNS, LABEL) if name in provided]),
             feature_batches(log, Path(scratch), specification),
             specification,
             from_parameter(SplitConfig, splits),

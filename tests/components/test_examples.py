@@ -113,6 +113,14 @@ def test_without_text_inputs_the_packed_text_has_no_columns_but_its_rows():
     assert (numeric.shape, text.shape) == ((5, 4), (5, 0))
 
 
+def test_a_log_without_devices_has_rows_without_them(tiny_examples, tmp_path):
+    log = tiny_examples.log.drop_columns("device_id")
+    spec = specify(set(log.column_names), (), (RowInput("amount_base_minor"),))
+    features = tiny_examples.features.select(["transaction_id", *(i.name for i in spec.inputs)])
+    write_examples(tmp_path, log, features.to_batches(), spec, tiny.SPLITS, tiny_examples.label_delay_s)
+    assert read_rows(tmp_path, "train").column_names == [name for name in ROW_COLUMNS if name != "device_id"]
+
+
 def test_every_split_holds_its_rows_with_their_own_features_labels_and_keys(tiny_examples):
     by_id = {one: row for row, one in enumerate(tiny_examples.log["transaction_id"].to_pylist())}
     narrow = to_float32(tiny_examples.features)
