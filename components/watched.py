@@ -15,7 +15,7 @@ from schemas.errors import ArtifactError
 from schemas.features import FeatureSpec
 from schemas.transaction import LABEL
 
-# Of the transaction's own columns those that no feature holds.
+# Of the transaction's own columns those that no feature holds, as far as the source has them.
 _OF_ROWS = ("event_time", "card_id", "merchant_id", "device_id")
 # Of a sample, from how many places of a split it comes, and how many rows it has at most.
 _PLACES, _SAMPLED_ROWS = 16, 100_000
@@ -65,7 +65,7 @@ def _read(root: Path, split: str, spec: FeatureSpec, every: int) -> Iterator[pa.
             examples = file.read_row_group(group, columns=names)
             table = feature_table(examples, spec)
             table = table.append_column(LABEL, examples[LABEL].combine_chunks().flatten().cast(pa.bool_()))
-            for name, column in zip(_OF_ROWS, beside.columns, strict=True):
+            for name, column in zip(beside.column_names, beside.columns, strict=True):
                 table = table.append_column(name, column)
             yield table
     rows.end()
@@ -81,15 +81,16 @@ class _Rows:
     def __init__(self, path: Path) -> None:
         self._path = path
         file = pq.ParquetFile(path)
-        self._batches = file.iter_batches(columns=list(_OF_ROWS))
-        self._waiting = file.schema_arrow.empty_table().select(_OF_ROWS)
+        self._names = [name for name in _OF_ROWS if name in file.schema_arrow.names]
+        self._batches = file.iter_batches(columns=self._names)
+        self._waiting = file.schema_arrow.empty_table().select(self._names)
 
     def take(self, rows: int) -> pa.Table:
         while self._waiting.num_rows < rows:
             batch = next(self._batches, None)
             if batch is None:
                 raise ArtifactError(f"{self._path} has fewer rows than the examples beside it; {_AGAIN}")
-            self._waiting = pa.concat_tables([self._waiting, pa.Table.from_batches([batch]).select(_OF_ROWS)])
+            self._waiting = pa.concat_tables([self._waiting, pa.Table.from_batches([batch]).select(self._names)])
         taken, self._waiting = self._waiting.slice(0, rows), self._waiting.slice(rows)
         return taken
 

@@ -52,6 +52,13 @@ def test_a_sample_comes_from_all_over_the_split(tiny_examples: ExampleSet, tmp_p
     assert sample(tiny_examples.root, "test", tiny_examples.spec).num_rows < ROWS_PER_BATCH
 
 
+def test_what_a_source_does_not_have_is_not_watched(tiny_examples: ExampleSet, tmp_path: Path) -> None:
+    root = many_groups(tiny_examples, tmp_path, 10_000)
+    pq.write_table(read_rows(root, "train").drop_columns("device_id"), root / "rows" / "train.parquet")
+    names = next(watched(root, ["train"], tiny_examples.spec)).column_names
+    assert "device_id" not in names and {"card_id", "merchant_id"} <= {*names}
+
+
 @pytest.mark.parametrize(("change", "said"), [(-1, "fewer"), (1, "more")])
 def test_rows_that_are_not_those_of_the_examples_are_refused(
     tiny_examples: ExampleSet, tmp_path: Path, change: int, said: str
