@@ -207,7 +207,7 @@ def test_a_node_before_its_turn_is_refused(site: Site, scheduled: Scheduled, fra
     assert fraudops(scheduled.node("ingest")).code == 0
     answer = fraudops(scheduled.node("statistics"))
     assert answer.code == 2
-    assert "needs examples, schema, which has no result yet" in answer.fields["error"]["message"]
+    assert "needs examples, which has no result yet" in answer.fields["error"]["message"]
     answer = fraudops(scheduled.node("nothing"))
     assert (answer.code, "no node 'nothing'" in answer.fields["error"]["message"]) == (2, True)
 
