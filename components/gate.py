@@ -37,6 +37,9 @@ class Reason:
         limit: the value that it should have kept to, likewise.
         acceptable: whether a person may accept it, where it is a stop; not where nothing is left to go on with.
         accepted: by whom and why it was, else None.
+
+    Raises:
+        ValueError: it is accepted, and may not be, or by an acceptance of something else.
     """
 
     check: str
@@ -51,6 +54,10 @@ class Reason:
     def __post_init__(self) -> None:
         object.__setattr__(self, "observed", _plain(self.observed))
         object.__setattr__(self, "limit", _plain(self.limit))
+        if self.accepted is None:
+            return
+        if self.severity != "stop" or not self.acceptable or not self.accepted.covers(self.check, self.subject):
+            raise ValueError(f"{self.name}, a {self.severity}, cannot be accepted by {self.accepted}")
 
     @property
     def stops(self) -> bool:
@@ -72,7 +79,7 @@ class Verdict:
 
     @property
     def acceptances(self) -> tuple[Acceptance, ...]:
-        """Those without which it would not have passed, or that would not have been enough."""
+        """Those that cover a stop; one that covers none is among the reasons, as a warning."""
         return tuple(dict.fromkeys(reason.accepted for reason in self.reasons if reason.accepted))
 
     def to_json(self) -> str:
@@ -102,13 +109,12 @@ class Verdict:
 def decide(reasons: Iterable[Reason], acceptances: Sequence[Acceptance] = (), at: datetime | None = None) -> Verdict:
     """Passed unless a reason is a stop that nobody has accepted.
 
-    An acceptance that no stop is covered by becomes a warning: it would go unseen otherwise, and cover another stop one
-    day.
+    An acceptance that covers no stop becomes a warning: it would go unseen otherwise, and cover another stop one day.
 
     Args:
         reasons: what the checks found; those accepted before stay so.
         acceptances: what people say; of two that cover a stop, the one that names its subject counts.
-        at: now; the time of acceptances that have none yet, and needed where there is one.
+        at: now; becomes the time of acceptances that have none yet.
     """
     applied = [one if at is None else one.applied(at) for one in acceptances]
     named_first = sorted(applied, key=lambda one: one.subject is None)

@@ -173,7 +173,9 @@ def told(reason: Reason, accept: str = "add --accept {}=REASON") -> list[str]:
     lines = [f"{reason.severity}: {reason.check}: {reason.message}"]
     if reason.accepted:
         lines.append(f"  accepted by {reason.accepted.by} at {reason.accepted.at}: {reason.accepted.reason}")
-    elif reason.stops and reason.acceptable:
+    elif reason.stops and not reason.acceptable:
+        lines.append("  this cannot be accepted")
+    elif reason.stops:
         # The first equals sign ends what is accepted, so that a subject with one cannot be named.
         name = reason.check if "=" in reason.subject else reason.name
         lines.append(f"  to go on all the same, {accept.format(shlex.quote(name))}")

@@ -118,6 +118,8 @@ def test_a_verdict_of_an_earlier_version_is_read():
         decide([STOP]).to_json().replace('"stop"', '"panic"'),
         decide([STOP]).to_json().replace('"accepted": null', '"accepted": {"check": "schema", "by": "m"}'),
         decide([STOP]).to_json().replace('"accepted": null', '"accepted": "yes"'),
+        decide([STOP], [read("schema=why", "m")], NOW).to_json().replace('"acceptable": true', '"acceptable": false'),
+        decide([STOP], [read("schema=why", "m")], NOW).to_json().replace('"stop"', '"warn"'),
     ],
 )
 def test_a_text_that_is_no_verdict_or_contradicts_itself_is_refused(text):

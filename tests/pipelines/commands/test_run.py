@@ -39,7 +39,7 @@ def test_an_accepted_stop_says_who_accepted_it_and_a_firm_one_gives_no_way() -> 
     assert told(replace(STOP, accepted=accepted))[1] == (
         "  accepted by m.keller at 2026-03-01T12:00:00+00:00: new prices"
     )
-    assert len(told(replace(STOP, acceptable=False))) == 1
+    assert told(replace(STOP, acceptable=False))[1] == "  this cannot be accepted"
     assert len(told(replace(STOP, severity="warn"))) == 1
 
 
