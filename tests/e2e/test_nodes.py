@@ -120,10 +120,9 @@ def called(arguments: list[str]) -> dict[str, Any]:
 
 
 def registered(workspace: Path) -> dict[str, Any]:
-    """The one version in a workspace's registry."""
-    [version] = called(["models", "list", "--workspace", str(workspace), "--json"])["versions"]
-    found: dict[str, Any] = version
-    return found
+    """The first version in a workspace's registry; other tests may have made more."""
+    versions: list[dict[str, Any]] = called(["models", "list", "--workspace", str(workspace), "--json"])["versions"]
+    return next(one for one in versions if one["version"] == 1)
 
 
 def lineage(workspace: Path) -> set[tuple[str, str, str, str]]:
