@@ -139,8 +139,10 @@ def _finding(
 def _reason(found: list[Finding]) -> Reason:
     f = next((finding for finding in found if finding.segment == ALL), found[0])
     where = "" if f.segment == ALL else f" where {f.segment}"
-    others = len({finding.segment for finding in found}) - 1
-    also = f"; {others} other segment{'s' if others > 1 else ''} above theirs" if others else ""
+    # The one that shows it most first.
+    others = list(dict.fromkeys(finding.segment for finding in found if finding.segment != f.segment))
+    count = f"{len(others)} other segment{'s' if len(others) > 1 else ''}"
+    also = f"; {count} above theirs, most of all {others[0]}" if others else ""
     kind = "calibrated" if f.calibrated else "fixed"
     period = f"In {f.period}: " if f.period else ""
     message = (

@@ -69,7 +69,8 @@ def test_one_reason_for_all_measures_of_a_distribution_is_about_all_rows_and_cou
     assert len(given) == 1 and len(segments) > 5
     assert {f.statistic for f in found} == {"psi", "jensen_shannon", "kolmogorov_smirnov"}
     assert given[0].observed == next(f.value for f in found if f.segment == ALL)
-    assert f"{len(segments) - 1} other segments" in given[0].message
+    strongest = next(f.segment for f in found if f.segment != ALL)
+    assert f"{len(segments) - 1} other segments above theirs, most of all {strongest}" in given[0].message
     assert decide(reasons(comparison.findings)).passed
 
 
