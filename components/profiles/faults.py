@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
 
 from components.distances import factor, jensen_shannon_divergence, rank_auc
 from components.profiles.counting import HALF_HOURS, Counts, NumberCounts, Profile, TextCounts
@@ -58,9 +59,11 @@ def _time_zone(current: Profile, baseline: Profile, support: Support) -> Iterato
         yield Measured("event_time", segment, "time_zone_gain", gain, 0.0, hours, f"{hours:+g} h")
 
 
-def _divergence_by_shift(now: Counts, then: Counts) -> list[float]:
+def _divergence_by_shift(now: Counts, then: Counts) -> npt.NDArray[np.float64]:
+    """What is left `[48]` after turning the clock back by so many half hours."""
     p, q = now / now.sum(), then / then.sum()
-    return [jensen_shannon_divergence(np.roll(p, -shift), q) for shift in range(HALF_HOURS)]
+    turned = np.array([np.roll(p, -shift) for shift in range(HALF_HOURS)])
+    return jensen_shannon_divergence(turned, np.broadcast_to(q, turned.shape))
 
 
 def _repeated_day(current: Profile, baseline: Profile) -> Iterator[Measured]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +38,7 @@ Statistic = Literal[
 # They measure the same: how otherwise a feature is distributed.
 DISTRIBUTION: tuple[Statistic, ...] = ("psi", "jensen_shannon", "kolmogorov_smirnov")
 ROWS = "rows"
+Shares = npt.NDArray[np.float64]
 # A value with less than this part of the rows that it had has vanished.
 _VANISHED = 0.01
 
@@ -113,32 +114,30 @@ def _of_number(name: str, edges: Edges, current: Profile, baseline: Profile, sup
     wide_now = np.add.reduceat(now[:, :-1], starts, axis=1)
     wide_then = np.add.reduceat(then[:, :-1], starts, axis=1)
     names = [edges.name(i, wide=True) for i in range(wide_now.shape[1])]
-    for index, segment in enumerate(baseline.layout.segments):
-        yield from _missing(name, segment, now[index], then[index], support)
-        least = support.rows_per_bin * len(names)
-        if wide_now[index].sum() < least or wide_then[index].sum() < least:
-            continue
-        yield from _distances(name, segment, _shares(wide_now[index]), _shares(wide_then[index]), names)
-        p, q = _shares(now[index, :-1]), _shares(then[index, :-1])
-        below_now, below_then = np.cumsum(p), np.cumsum(q)
-        place = int(np.argmax(np.abs(below_now - below_then)))
+    yield from _missing(name, baseline.layout.segments, now, then, support)
+    enough = np.minimum(wide_now.sum(axis=1), wide_then.sum(axis=1)) >= support.rows_per_bin * len(names)
+    segments = [segment for segment, compared in zip(baseline.layout.segments, enough, strict=True) if compared]
+    yield from _distances(name, segments, _shares(wide_now[enough]), _shares(wide_then[enough]), names)
+    p, q = _shares(now[enough, :-1]), _shares(then[enough, :-1])
+    below_now, below_then = np.cumsum(p, axis=1), np.cumsum(q, axis=1)
+    places = np.argmax(np.abs(below_now - below_then), axis=1)
+    distances = kolmogorov_smirnov_distance(p, q)
+    for row, (segment, place) in enumerate(zip(segments, places.tolist(), strict=True)):
         upper = f"at most {edges.fine[place]:g}" if place < len(edges.fine) else ""
-        yield Measured(
-            name, segment, "kolmogorov_smirnov", kolmogorov_smirnov_distance(p, q),
-            float(below_then[place]), float(below_now[place]), upper,
-        )  # fmt: skip
+        moved = float(below_then[row, place]), float(below_now[row, place]), upper
+        yield Measured(name, segment, "kolmogorov_smirnov", float(distances[row]), *moved)
 
 
 def _of_text(name: str, current: Profile, baseline: Profile, support: Support) -> Iterator[Measured]:
     now, then = current.texts[name], baseline.texts[name]
     names = [*baseline.layout.texts[name], "any other value"]
-    for index, segment in enumerate(baseline.layout.segments):
-        yield from _missing(name, segment, now.bins[index], then.bins[index], support)
-        counts_now, counts_then = now.bins[index, :-1], then.bins[index, :-1]
-        # Only bins that are in use need rows: inside a segment most values of another column do not occur.
-        least = support.rows_per_bin * int(np.count_nonzero(counts_now + counts_then))
-        if least and counts_now.sum() >= least and counts_then.sum() >= least:
-            yield from _distances(name, segment, _shares(counts_now), _shares(counts_then), names)
+    yield from _missing(name, baseline.layout.segments, now.bins, then.bins, support)
+    counts_now, counts_then = now.bins[:, :-1], then.bins[:, :-1]
+    # Only bins that are in use need rows: inside a segment most values of another column do not occur.
+    least = support.rows_per_bin * np.maximum(np.count_nonzero(counts_now + counts_then, axis=1), 1)
+    enough = np.minimum(counts_now.sum(axis=1), counts_then.sum(axis=1)) >= least
+    segments = [segment for segment, compared in zip(baseline.layout.segments, enough, strict=True) if compared]
+    yield from _distances(name, segments, _shares(counts_now[enough]), _shares(counts_then[enough]), names)
     if min(now.total.sum(), then.total.sum()) >= support.rows:
         yield from _of_values(name, now, then)
 
@@ -175,23 +174,27 @@ def _of_labels(current: Profile, baseline: Profile, support: Support) -> Iterato
         yield Measured(LABEL, segment, "label_share_factor", factor(share_now, share_then), share_then, share_now)
 
 
-def _distances(
-    name: str, segment: str, now: npt.NDArray[np.float64], then: npt.NDArray[np.float64], names: list[str]
-) -> Iterator[Measured]:
-    top = int(np.argmax(np.abs(now - then)))
-    moved = float(then[top]), float(now[top]), names[top]
-    yield Measured(name, segment, "psi", population_stability_index(now, then), *moved)
-    yield Measured(name, segment, "jensen_shannon", jensen_shannon_divergence(now, then), *moved)
+def _distances(name: str, segments: Sequence[str], now: Shares, then: Shares, names: list[str]) -> Iterator[Measured]:
+    """PSI and Jensen-Shannon divergence of shares `[segments, bins]`."""
+    psi, divergence = population_stability_index(now, then), jensen_shannon_divergence(now, then)
+    tops = np.argmax(np.abs(now - then), axis=1)
+    for row, (segment, top) in enumerate(zip(segments, tops.tolist(), strict=True)):
+        moved = float(then[row, top]), float(now[row, top]), names[top]
+        yield Measured(name, segment, "psi", float(psi[row]), *moved)
+        yield Measured(name, segment, "jensen_shannon", float(divergence[row]), *moved)
 
 
-def _missing(name: str, segment: str, now: Counts, then: Counts, support: Support) -> Iterator[Measured]:
-    if min(now.sum(), then.sum()) >= support.rows:
-        share_now, share_then = float(now[-1] / now.sum()), float(then[-1] / then.sum())
-        yield Measured(name, segment, "missing_share_change", abs(share_now - share_then), share_then, share_now)
+def _missing(name: str, segments: Sequence[str], now: Counts, then: Counts, support: Support) -> Iterator[Measured]:
+    rows_now, rows_then = now.sum(axis=1), then.sum(axis=1)
+    for row in np.flatnonzero(np.minimum(rows_now, rows_then) >= support.rows).tolist():
+        share_now, share_then = float(now[row, -1] / rows_now[row]), float(then[row, -1] / rows_then[row])
+        change = abs(share_now - share_then)
+        yield Measured(name, segments[row], "missing_share_change", change, share_then, share_now)
 
 
-def _shares(counts: Counts) -> npt.NDArray[np.float64]:
-    return counts / counts.sum()
+def _shares(counts: Counts) -> Shares:
+    """Of counts `[segments, bins]`, none of whose rows is empty."""
+    return counts / counts.sum(axis=1, keepdims=True)
 
 
 def _named_shares(text: TextCounts) -> dict[str, float]:

@@ -66,3 +66,9 @@ def test_the_auc_is_that_of_the_rows_in_the_bins(genuine, frauds):
 @pytest.mark.parametrize(("a", "b", "expected"), [(2, 6, 3), (6, 2, 3), (0, 0, 1), (0, 5, math.inf)])
 def test_a_factor_is_at_least_one_and_infinite_from_nothing(a, b, expected):
     assert factor(a, b) == expected
+
+
+def test_many_distributions_are_compared_at_once():
+    p, q = np.array([[0.2, 0.8, 0.0], [0.5, 0.25, 0.25]]), np.array([[0.3, 0.7, 0.0], [0.0, 0.5, 0.5]])
+    for distance in (population_stability_index, jensen_shannon_divergence, kolmogorov_smirnov_distance):
+        assert distance(p, q).tolist() == [distance(now, then) for now, then in zip(p, q, strict=True)]
