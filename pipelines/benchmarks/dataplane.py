@@ -257,6 +257,7 @@ def _run_ours(rows: int, folder: Path) -> Plane:
             card_key_file="",
             card_key_version=0,
             card_key_fingerprint="",
+            acceptances=to_parameter([]),
             code="",
         ).with_id("ingest")
         examples = build_examples(

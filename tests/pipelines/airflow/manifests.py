@@ -15,7 +15,7 @@ NODES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("anomalies", ("ingest", "statistics", "schema"), ("ingest",)),
     ("expectations", ("ingest", "examples"), ("ingest",)),
     ("champion", ("ingest",), ("ingest",)),
-    ("drift", ("ingest", "statistics", "champion"), ("ingest",)),
+    ("drift", ("ingest", "examples", "schema", "statistics", "champion"), ("ingest",)),
     ("gate", ("ingest", "anomalies", "expectations", "drift"), ("ingest",)),
     ("transform", ("ingest", "examples", "schema", "gate"), ("ingest", "gate")),
     ("trainer", ("ingest", "examples", "transform", "schema", "gate"), ("ingest", "gate")),
