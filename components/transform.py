@@ -8,13 +8,14 @@ Inputs are the declared raw features of `schemas.features`, `[batch]` each, `[ba
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.analysis import moments, vocabularies
-from schemas.features import AMOUNT, FEATURES, NIGHT, ROW_INPUTS, WEEKEND, Feature, RowInput
+from schemas.features import AMOUNT, FEATURES, NIGHT, ROW_INPUTS, WEEKEND, Feature, FeatureSpec, RowInput
 from schemas.transaction import DAY_S, LABEL, WEEK_S
 
 NUMERIC, CATEGORICAL = "numeric", "categorical"
@@ -32,10 +33,14 @@ _AMOUNT_REFERENCES = (
     "card_id_merchant_id_amount_base_minor_mean_30d",
 )
 _CENTRE, _SPREAD = "card_id_amount_base_minor_mean_30d", "card_id_amount_base_minor_std_30d"
+_OF_CALENDAR = 6
 _SECOND_OF_WEEK = "second_of_week"
 _LINEAR = ("first_seen", "fraud_rate")
 _ZERO_WHEN_EMPTY = ("count", "distinct", "fraud_count")
 _DECLARED: tuple[RowInput | Feature, ...] = (*ROW_INPUTS, *FEATURES)
+
+# A raw input by its name, and the place in it where it is a vector.
+Source = tuple[str, int]
 
 
 def vocabulary_name(text_input: str) -> str:
@@ -63,18 +68,42 @@ def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any] | Non
     return outputs
 
 
+def sources(spec: FeatureSpec) -> tuple[tuple[Source, ...], ...]:
+    """Of each column of `numeric`, in their order, the raw inputs that it is made of."""
+    names = {i.name for i in spec.inputs}
+    numbers = _numeric(names)
+    standardised = [((i.name, place),) for i in numbers for place in range(i.width)]
+    habits = [((AMOUNT, 0), (name, 0)) for name in _AMOUNT_REFERENCES if name in names]
+    deviations = [((AMOUNT, 0), (_CENTRE, 0), (_SPREAD, 0))] if _has_deviations(names) else []
+    flags = [((i.name, 0),) for i in numbers if _is_fallible(i)]
+    calendar = [((_SECOND_OF_WEEK, 0),)] * _OF_CALENDAR if _SECOND_OF_WEEK in names else []
+    return (*standardised, *habits, *deviations, *flags, *calendar)
+
+
+def _numeric(names: Container[str]) -> list[RowInput | Feature]:
+    """The declared numbers among these names, without the time, which is no quantity."""
+    return [i for i in _DECLARED if i.name in names and not i.is_text and i.name != _SECOND_OF_WEEK]
+
+
+def _is_fallible(declaration: RowInput | Feature) -> bool:
+    # A transaction always has its own columns, and what is 0 on an empty window is missing only together with its key
+    # (no device, say), which other flags of that key tell.
+    return isinstance(declaration, Feature) and declaration.aggregate not in _ZERO_WHEN_EMPTY
+
+
+def _has_deviations(names: Container[str]) -> bool:
+    return _CENTRE in names and _SPREAD in names
+
+
 def _numbers(inputs: dict[str, Any]) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """What is to be standardised, NaN where it is missing, `[batch, N]`, and flags for what is missing."""
     scaled, fallible = [], []
-    for declaration in _DECLARED:
-        if declaration.is_text or declaration.name not in inputs or declaration.name == _SECOND_OF_WEEK:
-            continue
+    for declaration in _numeric(inputs):
         values = _columns(inputs[declaration.name])
         aggregate = declaration.aggregate if isinstance(declaration, Feature) else None
         scaled.append(values if aggregate in _LINEAR else _signed_log(values))
-        # A transaction always has its own columns, and what is 0 on an empty window is missing only together with its
-        # key (no device, say), which other flags of that key tell.  The newest of a vector's values speaks for all.
-        if aggregate is not None and aggregate not in _ZERO_WHEN_EMPTY:
+        # The newest of a vector's values speaks for all.
+        if _is_fallible(declaration):
             fallible.append(values[:, :1])
     scaled.extend(_against_habit(inputs))
     flags = [tf.cast(tf.math.is_nan(tf.concat(fallible, axis=1)), tf.float32)] if fallible else []
@@ -94,7 +123,7 @@ def _against_habit(inputs: dict[str, Any]) -> list[tf.Tensor]:
     """Log ratios of the amount to what is usual, and its deviations from the card's mean; `[batch, 1]` each."""
     amount = inputs[AMOUNT]
     ratios = [tf.math.log1p(amount) - tf.math.log1p(inputs[name]) for name in _AMOUNT_REFERENCES if name in inputs]
-    if _CENTRE in inputs and _SPREAD in inputs:
+    if _has_deviations(inputs):
         deviations = (amount - inputs[_CENTRE]) / (inputs[_SPREAD] + 0.01 * inputs[_CENTRE] + 1.0)
         ratios.append(_signed_log(deviations))
     return [ratio[:, tf.newaxis] for ratio in ratios]
