@@ -15,6 +15,7 @@ import tensorflow_transform as tft
 from components import examples
 from components.devices import strategy_for_this_machine, use_logical_cpus
 from components.evidence import choose_thresholds
+from components.explanations import average_genuine
 from components.export import export_saved_model
 from components.model import Shape, build_network, fit_platt, network_inputs, positive_weight
 from components.transform import CATEGORICAL, NUMERIC, vocabulary_name
@@ -302,7 +303,8 @@ def train_and_export(
         threshold_config.alert_budget,
         threshold_config.block_precision,
     )
+    reference = average_genuine(trained.network, network_inputs(train[0], shape), train[1])
     warm_up, _ = next(examples.read_batches(examples_root, "validation", spec))
     bundle = Bundle(spec, thresholds, rules_digest, reasons.VERSION)
-    export_saved_model(trained, shape, bundle, transform, warm_up, destination)
+    export_saved_model(trained, shape, bundle, transform, reference, warm_up, destination)
     return trained

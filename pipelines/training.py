@@ -241,6 +241,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                         "components.devices",
                         "components.model",
                         "components.examples",
+                        "components.explanations",
                         "components.export",
                         "components.canonical",
                         "schemas.bundle",

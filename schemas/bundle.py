@@ -16,6 +16,8 @@ FEATURE_SPEC_FILE = "feature_spec.json"
 THRESHOLDS_FILE = "thresholds.json"
 DECISION_FILE = "decision.json"
 WARM_UP_FILE = "tf_serving_warmup_requests"
+# Scores that training gave the first rows of validation, a JSON list.
+RECORDED_FILE = "recorded_scores.json"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The exported SavedModel: three signatures that agree in both loaders, and what travels beside the graph."""
+"""The exported SavedModel: signatures that agree in both loaders, and what travels beside the graph."""
 
 from __future__ import annotations
 
@@ -36,43 +36,67 @@ def requests(tiny_model: Model) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
+# What a signature answers to a request, by the name of the output.
+Ask = Callable[[str, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 Score = Callable[[str, Mapping[str, np.ndarray]], np.ndarray]
 
 
 @contextmanager
-def loaded_by_tf1(saved_model: Path) -> Iterator[Score]:
-    """Scores by signature and request, through the loader that TensorFlow Serving has."""
+def loaded_by_tf1(saved_model: Path) -> Iterator[Ask]:
+    """Asks through the loader that TensorFlow Serving has."""
     graph = tf.Graph()
     with graph.as_default():
         session = tf.compat.v1.Session(graph=graph)
         loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(saved_model))
 
-    def score(signature: str, request: Mapping[str, np.ndarray]) -> np.ndarray:
+    def ask(signature: str, request: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         one = loaded.signature_def[signature]
-        assert (set(one.inputs), set(one.outputs)) == (set(request), {"score"})
-        return session.run(one.outputs["score"].name, {one.inputs[name].name: v for name, v in request.items()})
+        assert set(one.inputs) == set(request)
+        outputs = {name: info.name for name, info in one.outputs.items()}
+        return session.run(outputs, {one.inputs[name].name: v for name, v in request.items()})
 
     with closing(session):
-        yield score
+        yield ask
 
 
 @pytest.fixture(scope="module")
-def by_tf1(tiny_model: Model) -> Iterator[Score]:
-    with loaded_by_tf1(tiny_model.saved_model) as score:
-        yield score
+def ask_tf1(tiny_model: Model) -> Iterator[Ask]:
+    with loaded_by_tf1(tiny_model.saved_model) as ask:
+        yield ask
 
 
 @pytest.fixture(scope="module")
-def by_tf2(tiny_model: Model) -> Score:
+def ask_tf2(tiny_model: Model) -> Ask:
     loaded = tf.saved_model.load(str(tiny_model.saved_model))
 
-    def score(signature: str, request: Mapping[str, np.ndarray]) -> np.ndarray:
+    def ask(signature: str, request: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         tensors = {
             n: tf.constant(v, tf.string if v.dtype == object else tf.float32, v.shape) for n, v in request.items()
         }
-        return loaded.signatures[signature](**tensors)["score"].numpy()
+        return {name: output.numpy() for name, output in loaded.signatures[signature](**tensors).items()}
+
+    return ask
+
+
+def scoring(ask: Ask) -> Score:
+    """Scores alone, of signatures that answer nothing else."""
+
+    def score(signature: str, request: Mapping[str, np.ndarray]) -> np.ndarray:
+        outputs = ask(signature, request)
+        assert set(outputs) == {"score"}
+        return outputs["score"]
 
     return score
+
+
+@pytest.fixture(scope="module")
+def by_tf1(ask_tf1: Ask) -> Score:
+    return scoring(ask_tf1)
+
+
+@pytest.fixture(scope="module")
+def by_tf2(ask_tf2: Ask) -> Score:
+    return scoring(ask_tf2)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +155,38 @@ def test_a_packed_request_with_another_number_of_columns_is_refused(by_tf1, by_t
             score("score_packed", {**packed, name: packed[name][:, columns]})
 
 
+@pytest.fixture(scope="module")
+def explained(ask_tf1: Ask, ask_tf2: Ask, requests: dict[str, dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    return [ask("explain", requests["score_packed"]) for ask in (ask_tf1, ask_tf2)]
+
+
+def test_an_explanation_is_of_the_score_and_equal_in_both_loaders(tiny_model, explained, scores):
+    spec = tiny_model.examples.spec
+    for found in explained:
+        assert set(found) == {"score", "attributions"}
+        assert found["attributions"].shape == (80, spec.numeric_width + spec.categorical_width)
+        assert found["attributions"].dtype == np.float32
+        np.testing.assert_allclose(found["score"], scores["tf2", "score_packed"], atol=1e-6)
+        np.testing.assert_allclose(found["attributions"], explained[0]["attributions"], atol=1e-4)
+
+
+def test_attributions_sum_to_log_odds_less_the_same_number_for_all(tiny_model, explained):
+    """That number is the reference's: what a row does not differ in from the average genuine one explains nothing."""
+    scores, attributions = (explained[1][name].astype(np.float64) for name in ("score", "attributions"))
+    rests = np.log(scores / (1 - scores)) - attributions.sum(axis=1)
+    ways = np.abs(attributions.sum(axis=1))
+    assert ways.max() > 1
+    assert np.ptp(rests) < 0.01 * ways.max()
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_batch_to_explain_may_have_one_row_or_none(ask_tf1, ask_tf2, requests, explained, size):
+    request = {name: values[:size] for name, values in requests["score_packed"].items()}
+    for ask in (ask_tf1, ask_tf2):
+        found = ask("explain", request)["attributions"]
+        np.testing.assert_allclose(found, explained[0]["attributions"][:size], atol=1e-4)
+
+
 def test_the_bundle_travels_with_the_model(tiny_model):
     assert read_spec(tiny_model.saved_model) == tiny_model.examples.spec
     bundle = Bundle.read(tiny_model.saved_model)
@@ -143,23 +199,24 @@ def test_the_bundle_travels_with_the_model(tiny_model):
     assert 0 < (found >= thresholds.review).mean() <= thresholds.alert_budget
 
 
-def test_warm_up_requests_run_as_they_are_and_come_in_several_sizes(tiny_model, by_tf1):
+def test_warm_up_requests_run_as_they_are_and_come_in_several_sizes(tiny_model, ask_tf1):
     file = tiny_model.saved_model / ASSETS_EXTRA / WARM_UP_FILE
-    sizes = []
+    sizes: dict[str, list[int]] = {}
     for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
         request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
         assert request.model_spec.name == "fraud"
         inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
-        sizes.append(len(by_tf1(request.model_spec.signature_name, inputs)))
-    assert sizes == [1, 8, 64]
+        name = request.model_spec.signature_name
+        sizes.setdefault(name, []).append(len(ask_tf1(name, inputs)["score"]))
+    assert sizes == {"score_packed": [1, 8, 64], "explain": [1, 8]}
 
 
 def test_the_model_moves_with_its_folder_and_needs_nothing_outside(tiny_model, requests, scores, tmp_path):
     moved = shutil.copytree(tiny_model.saved_model, tmp_path / "elsewhere")
     graph = tiny_model.transform_graph.rename(tiny_model.transform_graph.with_name("gone"))
     try:
-        with loaded_by_tf1(moved) as score:
-            found = score("score_packed", requests["score_packed"])
+        with loaded_by_tf1(moved) as ask:
+            found = ask("score_packed", requests["score_packed"])["score"]
     finally:
         graph.rename(tiny_model.transform_graph)
     np.testing.assert_array_equal(found, scores["tf1", "score_packed"])

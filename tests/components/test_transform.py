@@ -14,9 +14,12 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from components.examples import pack
 from components.features.table import IN_MEMORY
-from components.transform import preprocessing_fn, vocabulary_name
+from components.transform import preprocessing_fn, sources, vocabulary_name
+from schemas.features import NIGHT, WEEKEND
 from schemas.transaction import DAY_S, LABEL
+from tests.components.tiny import read_split
 
 NAN = math.nan
 AMOUNT, WEEK = "amount_base_minor", "second_of_week"
@@ -223,3 +226,25 @@ def test_the_layer_gives_a_row_the_numbers_that_tft_gives_it_in_beam(graph, tran
     out = transform(rows)
     by_layer = sorted(as_line({name: values[i] for name, values in out.items()}) for i in range(len(rows)))
     assert by_beam == by_layer
+
+
+def test_a_column_changes_with_the_inputs_that_it_is_made_of_and_with_no_other(tiny_examples, tiny_graph):
+    spec = tiny_examples.spec
+    features, _ = read_split(tiny_examples.root, "test", spec)
+    packed, _ = pack(features, spec)
+    by_day = (features[WEEK] < WEEKEND.value) & (features[WEEK] % DAY_S >= NIGHT.value)
+    whole = np.flatnonzero(by_day & ~np.isnan(packed).any(axis=1))[0]
+    places = [(i.name, place) for i in spec.numeric for place in range(i.width)]
+    rows = {
+        name: np.repeat(values[whole : whole + 1], 1 + 2 * len(places), axis=0) for name, values in features.items()
+    }
+    for number, (name, place) in enumerate(places):
+        column = rows[name].reshape(len(rows[name]), -1)[:, place]
+        column[1 + 2 * number] = NAN
+        column[2 + 2 * number] = WEEKEND.value if name == WEEK else 3 * column[0] + 5
+    layer = tft.TFTransformOutput(str(tiny_graph)).transform_features_layer()
+    numeric = layer({name: tf.constant(values) for name, values in rows.items()})["numeric"].numpy()
+    # The same value in another place of a batch may be another in its last digit.
+    kept = np.isclose(numeric[1:], numeric[0], rtol=1e-4, atol=1e-5).reshape(len(places), 2, -1).all(axis=1)
+    expected = np.array([[source in made_of for made_of in sources(spec)] for source in places])
+    np.testing.assert_array_equal(~kept, expected)

@@ -103,7 +103,9 @@ def real(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model as version 1, and as version 2 with another intercept, so that it scores otherwise."""
     import tensorflow_transform as tft
 
+    from components.explanations import average_genuine
     from components.export import export_saved_model
+    from components.model import network_inputs
     from components.trainer import network_shape, transform_split
     from schemas.bundle import Bundle
     from tests.components.tiny import read_split
@@ -112,13 +114,15 @@ def real(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(tiny_model.saved_model, base / "1")
     examples = tiny_model.examples
     transform = tft.TFTransformOutput(str(tiny_model.transform_graph))
-    inputs, _ = transform_split(examples.root, "validation", examples.spec, transform)
+    inputs, labels = transform_split(examples.root, "validation", examples.spec, transform)
+    shape = network_shape(inputs, examples.spec, transform)
     rows, _ = read_split(examples.root, "validation", examples.spec)
     export_saved_model(
         dataclasses.replace(tiny_model.trained, intercept=tiny_model.trained.intercept + 1),
-        network_shape(inputs, examples.spec, transform),
+        shape,
         Bundle.read(base / "1"),
         transform,
+        average_genuine(tiny_model.trained.network, network_inputs(inputs, shape), labels),
         rows,
         base / "2",
     )
