@@ -1,14 +1,15 @@
-"""The network: embeddings for text, a plain tower, and Platt's scaling that makes its output a probability."""
+"""The network: embeddings for text, a tower of blocks, and Platt's scaling that makes its output a probability."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
+from components.training.config import Block
 from components.transform import CATEGORICAL, NUMERIC
 
 
@@ -26,8 +27,25 @@ class Shape:
     vocabularies: tuple[tuple[int, int], ...]
 
 
-def build_network(shape: Shape, units: Sequence[int], dropout: float, seed: int) -> keras.Model:
-    """A tower of dense layers whose output is the logit of fraud, `[batch, 1]`."""
+def build_network(
+    shape: Shape,
+    units: Sequence[int],
+    dropout: float,
+    seed: int,
+    *,
+    block: Block = "plain",
+    precision: str = "float32",
+) -> keras.Model:
+    """A tower of blocks whose output is the logit of fraud, float32 `[batch, 1]`.
+
+    Args:
+        shape: what it reads.
+        units: widths of the blocks.
+        dropout: share of activations dropped behind each of them.
+        seed: of their initial weights.
+        block: what they are.
+        precision: Keras' name for the types of weights and arithmetic.
+    """
     inputs: dict[str, keras.KerasTensor] = {NUMERIC: keras.Input((shape.numeric,), dtype="float32", name=NUMERIC)}
     parts = [inputs[NUMERIC]]
     if shape.vocabularies:
@@ -38,16 +56,65 @@ def build_network(shape: Shape, units: Sequence[int], dropout: float, seed: int)
             width = min(16, math.ceil(size**0.5))
             ids = inputs[CATEGORICAL][:, at : at + columns]
             # A word means the same wherever in a vector it stands.
-            embedded = keras.layers.Embedding(size, width, name=f"embedding_{number}")(ids)
-            parts.append(keras.layers.Reshape((columns * width,), name=f"embedded_{number}")(embedded))
+            embedded = keras.layers.Embedding(size, width, dtype=precision, name=f"embedding_{number}")(ids)
+            flat = keras.layers.Reshape((columns * width,), dtype=precision, name=f"embedded_{number}")
+            parts.append(flat(embedded))
             at += columns
-    x = keras.layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
+    together = keras.layers.Concatenate(dtype=precision, name="features")
+    x = together(parts) if len(parts) > 1 else parts[0]
     for layer, width in enumerate(units):
-        initializer = keras.initializers.HeNormal(seed=seed + layer)
-        x = keras.layers.Dense(width, activation="relu", kernel_initializer=initializer, name=f"dense_{layer}")(x)
-        x = keras.layers.Dropout(dropout, seed=seed + layer, name=f"dropout_{layer}")(x)
-    logit = keras.layers.Dense(1, name="logit")(x)
+        x = _BLOCKS[block](x, width, layer, seed + layer, precision)
+        x = keras.layers.Dropout(dropout, seed=seed + layer, dtype=precision, name=f"dropout_{layer}")(x)
+    # Of the types with 16 bits none has digits enough for a score.
+    logit = keras.layers.Dense(1, dtype="float32", name="logit")(x)
     return keras.Model(inputs, logit, name="fraud_network")
+
+
+def _plain(x: keras.KerasTensor, width: int, layer: int, seed: int, precision: str) -> keras.KerasTensor:
+    """`[batch, any]` to `[batch, width]`."""
+    dense = keras.layers.Dense(
+        width,
+        activation="relu",
+        kernel_initializer=keras.initializers.HeNormal(seed=seed),
+        dtype=precision,
+        name=f"dense_{layer}",
+    )
+    return dense(x)
+
+
+def _residual(x: keras.KerasTensor, width: int, layer: int, seed: int, precision: str) -> keras.KerasTensor:
+    """Two layers and a way round them, which is the identity where widths agree (He et al., 2016)."""
+    way = x if x.shape[-1] == width else _linear(x, width, layer, seed + 1, precision, "way")
+    inner = _linear(_plain(x, width, layer, seed, precision), width, layer, seed + 2, precision, "second")
+    added = keras.layers.Add(dtype=precision, name=f"added_{layer}")([way, inner])
+    return keras.layers.ReLU(dtype=precision, name=f"residual_{layer}")(added)
+
+
+def _gated(x: keras.KerasTensor, width: int, layer: int, seed: int, precision: str) -> keras.KerasTensor:
+    """A gated linear unit (Dauphin et al., 2017)."""
+    value = _linear(x, width, layer, seed, precision, "value")
+    gate = _linear(x, width, layer, seed + 1, precision, "gate", activation="sigmoid")
+    return keras.layers.Multiply(dtype=precision, name=f"gated_{layer}")([value, gate])
+
+
+def _linear(
+    x: keras.KerasTensor,
+    width: int,
+    layer: int,
+    seed: int,
+    precision: str,
+    name: str,
+    activation: str | None = None,
+) -> keras.KerasTensor:
+    # Seeds of one block must differ, or its layers would begin alike.
+    initializer = keras.initializers.GlorotUniform(seed=seed)
+    dense = keras.layers.Dense(
+        width, activation=activation, kernel_initializer=initializer, dtype=precision, name=f"{name}_{layer}"
+    )
+    return dense(x)
+
+
+_BLOCKS: dict[Block, Callable[..., keras.KerasTensor]] = {"plain": _plain, "residual": _residual, "gated": _gated}
 
 
 @keras.saving.register_keras_serializable("fraudops")

@@ -238,6 +238,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                     "rules_digest": rules.load(config.rules).digest,
                     "code": code_digest(
                         "components.trainer",
+                        "components.training",
                         "components.devices",
                         "components.model",
                         "components.examples",

@@ -11,6 +11,8 @@ from components.trainer import ThresholdConfig, TrainingConfig, train_and_export
 from schemas.features import FeatureSpec
 
 HISTORY_FILE = "history.json"
+# Below the node's folder, next to those of its outputs.
+_CHECKPOINT = Path(".checkpoint", "epoch.npz")
 
 
 def run_fn(arguments: FnArgs) -> None:
@@ -29,6 +31,8 @@ def run_fn(arguments: FnArgs) -> None:
         config["rules_digest"],
         Path(arguments.serving_model_dir),
         run_folder,
+        # Beside the outputs, which a try that follows on a killed one, or another run, finds emptied.
+        run_folder.parent.parent / _CHECKPOINT,
     )
     summary = {"history": trained.history, "replicas": trained.replicas, "positive_weight": trained.positive_weight}
     (run_folder / HISTORY_FILE).write_text(json.dumps(summary), encoding="utf-8")

@@ -26,7 +26,8 @@ from components.features import compute_features, to_float32
 from components.features.table import IN_MEMORY
 from components.records import write_records
 from components.schema import curated_schema
-from components.trainer import TrainingConfig, batches, transform_split
+from components.trainer import TrainingConfig, transform_split
+from components.training.batches import batches
 from components.transform import preprocessing_fn
 from pipelines.benchmarks.comparison import Columns, Result, Side, take_turns
 from schemas.features import FeatureSpec
