@@ -37,9 +37,8 @@ def test_two_devices_train_two_replicas_whose_weights_are_equal(two):
     assert len(two["course"]) == 2
 
 
-@pytest.mark.parametrize("sampling", ["plain", "balanced"])
-def test_two_replicas_have_the_loss_curve_of_one_on_the_same_batches(two, sampling):
-    one, both = two["curves"][sampling]
+def test_two_replicas_have_the_loss_curve_of_one_on_the_same_batches(two):
+    one, both = two["losses"]
     assert len(one) == 4
     assert one[-1] < 0.8 * one[0]
     assert both == pytest.approx(one, rel=0.01)
