@@ -14,7 +14,7 @@ SPEC = specify(sources.load("simulated").provided)
 
 
 def test_every_declared_input_has_a_code_of_the_model_and_every_such_code_an_input() -> None:
-    codes = {reason_of(declared) for declared in (*ROW_INPUTS, *FEATURES)}
+    codes = {reason_of(row) for row in ROW_INPUTS} | {reason_of(feature) for feature in FEATURES}
     assert codes == {code for code in REASONS if code.startswith("MODEL_")}
 
 
