@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from components.drawing import BLACK, BLUE, DPI, GREY, ORANGE, STYLE, VERMILION, beside, png, say
-from schemas.thresholds import Thresholds
+from schemas.thresholds import Costs, Thresholds
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -28,18 +28,22 @@ _LOWEST_SCORE = 1e-5
 _Z95 = 1.959964
 
 
-def of_split(split: str, labels: ArrayLike, scores: ArrayLike, thresholds: Thresholds) -> dict[str, bytes]:
+def of_split(
+    split: str, labels: ArrayLike, scores: ArrayLike, amounts_base_minor: ArrayLike, thresholds: Thresholds
+) -> dict[str, bytes]:
     """Every picture of one split, by name.
 
     Args:
         split: its name, for the captions.
         labels: `[rows]`, 1 or true for fraud.
         scores: `[rows]`, probability of fraud.
+        amounts_base_minor: `[rows]`, minor units of the base currency.
         thresholds: drawn where there are any.
     """
     fraud, score = np.asarray(labels) == 1, np.asarray(scores, dtype=np.float64)
     pictures = (precision_recall, roc, reliability, score_distribution, confusion)
-    return {picture.__name__: picture(split, fraud, score, thresholds) for picture in pictures}
+    drawn = {picture.__name__: picture(split, fraud, score, thresholds) for picture in pictures}
+    return {**drawn, "cost": cost(split, fraud, score, np.asarray(amounts_base_minor, np.float64), thresholds)}
 
 
 def precision_recall(split: str, labels: Bools, scores: Floats, thresholds: Thresholds) -> bytes:
@@ -185,6 +189,40 @@ def confusion(split: str, labels: Bools, scores: Floats, thresholds: Thresholds)
         axes.grid(False)
         axes.set(xlabel="outcome at the thresholds; shares are of the row")
         axes.set_title("What becomes of a transaction", pad=20)
+
+    return _picture(split, labels, scores, draw)
+
+
+def cost(split: str, labels: Bools, scores: Floats, amounts: Floats, thresholds: Thresholds) -> bytes:
+    """What decisions cost a transaction, over the share that is alerted on; BLOCK stays where it is."""
+    costs = thresholds.costs or Costs()
+
+    def draw(axes: Axes) -> None:
+        order = np.argsort(-scores, kind="stable")
+        fraud, falling = labels[order], scores[order]
+        blocked = falling >= (np.inf if thresholds.block is None else thresholds.block)
+        loss = (np.where(fraud, -amounts[order], 0.0) + np.where(blocked, 0, costs.review_minor)).cumsum()
+        loss += costs.false_decline_minor * np.cumsum(blocked & ~fraud) + amounts[labels].sum()
+        ends = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
+        share, each = (ends + 1) / scores.size, loss[ends] / scores.size
+        nothing = amounts[labels].sum() / scores.size
+        axes.plot(share, each, color=GENUINE)
+        axes.axhline(nothing, color=GUIDE, linestyle="--", linewidth=1)
+        axes.annotate("everything passes", (1, nothing), (0, 4), **beside("right"))
+        for name, threshold, colour in _named(thresholds):
+            at = int((scores >= threshold).sum())
+            if at:
+                point = (at / scores.size, loss[at - 1] / scores.size)
+                axes.plot(*point, "o", color=colour, markersize=7, markeredgecolor="white", zorder=3)
+                axes.annotate(f"{name} from {threshold:.3g}", point, (7, 7), **beside("left"))
+        axes.axvline(thresholds.alert_budget, color=GUIDE, linestyle=":", linewidth=1.4)
+        axes.annotate("budget", (thresholds.alert_budget, 0), (3, 4), **beside("left"))
+        axes.set_xscale("log")
+        _percent(axes.xaxis)
+        # Where everything is looked at, reviews dwarf what they save, and hide where they pay.
+        axes.set(xlim=(min(share[0], 0.5), 1), ylim=(0, 1.6 * max(nothing, 1e-9)), ylabel="minor units per transaction")
+        axes.set_xlabel("share of transactions alerted on (logarithmic)")
+        axes.set_title("Cost: missed frauds, reviews and declines", pad=20)
 
     return _picture(split, labels, scores, draw)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,16 @@ import tensorflow_transform as tft
 
 from components import examples
 from components.devices import is_chief, strategy_for_this_machine, use_logical_cpus
-from components.evidence import choose_thresholds
 from components.explanations import average_genuine
 from components.export import export_saved_model
 from components.model import Shape, network_inputs
+from components.thresholds import ThresholdConfig, choose_thresholds
 from components.training import checkpoint as checkpoints
 from components.training.config import TrainingConfig
 from components.training.fit import Trained, fit, refit
 from components.transform import CATEGORICAL, NUMERIC, vocabulary_name
 from schemas import reasons
 from schemas.bundle import Bundle
-from schemas.errors import ConfigurationError
 from schemas.features import FeatureSpec
 
 __all__ = [
@@ -36,21 +34,6 @@ __all__ = [
     "train_and_export",
     "transform_split",
 ]
-
-
-@dataclass(frozen=True)
-class ThresholdConfig:
-    """What REVIEW and BLOCK may cost: see `components.evidence.choose_thresholds`."""
-
-    alert_budget: float = 0.005
-    block_precision: float = 0.8
-
-    def __post_init__(self) -> None:
-        for name in ("alert_budget", "block_precision"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ConfigurationError(
-                    f"thresholds {name} is {getattr(self, name)}; it is a share, above 0 and at most 1"
-                )
 
 
 def transform_split(
@@ -120,8 +103,8 @@ def train_and_export(
     thresholds = choose_thresholds(
         validation[1],
         trained.probabilities(network_inputs(validation[0], shape)),
-        threshold_config.alert_budget,
-        threshold_config.block_precision,
+        examples.read_rows(examples_root, "validation")["amount_base_minor"].to_numpy(),
+        threshold_config,
     )
     reference = average_genuine(trained.network, network_inputs(train[0], shape), train[1])
     warm_up, _ = next(examples.read_batches(examples_root, "validation", spec))

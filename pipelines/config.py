@@ -9,11 +9,15 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from components.baselines import BaselineConfig
 from components.evaluation import EvaluationConfig
 from components.expectations import SAMPLE_ROWS
+from components.gathering import EvidenceConfig
+from components.model_gate import ModelGateConfig
 from components.profiles.config import DriftConfig
 from components.splits import SplitConfig
-from components.trainer import ThresholdConfig, TrainingConfig
+from components.thresholds import ThresholdConfig
+from components.trainer import TrainingConfig
 from schemas.acceptance import Acceptance, refuse_repeated
 from schemas.errors import ConfigurationError
 
@@ -35,6 +39,9 @@ class RunConfig:
     splits: SplitConfig = field(default_factory=SplitConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     thresholds: ThresholdConfig = field(default_factory=ThresholdConfig)
+    baselines: BaselineConfig = field(default_factory=BaselineConfig)
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
+    model_gate: ModelGateConfig = field(default_factory=ModelGateConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
     expectation_sample_rows: int = SAMPLE_ROWS

@@ -14,24 +14,21 @@ from typing import Any, Literal
 from components import attachments, report, volumes
 from components.devices import use_logical_cpus
 from components.evaluation import refusal_reasons
-from components.evidence import SplitEvidence
 from components.examples import COUNTS_FILE
 from components.gate import Reason, Verdict, anomaly_reasons, decide, merged
+from components.gathering import Gathered
 from components.registry.client import connect
 from components.registry.stops import StoppedRun, record_stop
 from components.rows import RowFlow, outcomes, row_flows
 from components.steps.artifacts import DriftResult, ExpectationResult, FeatureSpecification, Transactions
-from components.steps.evidence import SPLITS
 from components.steps.gate import read_anomalies
 from components.steps.verdicts import read_verdict
 from components.volumes import Volumes
 from pipelines.runner import CompiledRun, Step, run_all
 from pipelines.training import TrainingRun, build_pipeline, code_version
-from schemas.bundle import THRESHOLDS_FILE
 from schemas.digests import directory_digest
 from schemas.errors import RegistryError
 from schemas.features import FeatureSpec
-from schemas.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ def conclude(run: TrainingRun, run_id: str, steps: Mapping[str, Step], finished:
         verdict.reasons,
         version,
         rows,
-        {split: one.metrics() for split, one in evidence.items()},
+        {split: one.metrics() for split, one in evidence.splits.items()} if evidence else {},
         {step.name: round(step.seconds, 3) for step in steps.values()} | {"total": round(seconds, 3)},
         {step.name: step.state for step in steps.values()},
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -181,20 +178,20 @@ def _pushed(steps: Mapping[str, Step]) -> Mapping[str, str | int | float]:
     return steps["registration"].properties.get("pushed_model", {}) if "registration" in steps else {}
 
 
+# Those that write a verdict; the Evaluator blesses instead.
+_GATES = ("ingest", "gate", "model_gate")
+
+
 def _verdicts(steps: Mapping[str, Step], outputs: Outputs) -> dict[str, Verdict]:
-    verdicts = {
-        name: read_verdict(str(outputs[name, "verdict"])) for name in ("ingest", "gate") if (name, "verdict") in outputs
-    }
+    verdicts = {name: read_verdict(str(outputs[name, "verdict"])) for name in _GATES if (name, "verdict") in outputs}
     if "evaluator" in steps and steps["evaluator"].state != "skipped":
         verdicts["evaluator"] = decide(refusal_reasons(outputs["evaluator", "evaluation"]))
     return verdicts
 
 
-def _evidence(outputs: Outputs) -> dict[str, SplitEvidence]:
+def _evidence(outputs: Outputs) -> Gathered | None:
     folder = outputs.get(("evidence", "evidence"))
-    if folder is None:
-        return {}
-    return {split: SplitEvidence.from_json((folder / f"{split}.json").read_text(encoding="utf-8")) for split in SPLITS}
+    return None if folder is None else Gathered.read(folder)
 
 
 def _flows(outputs: Outputs) -> tuple[RowFlow, ...]:
@@ -230,7 +227,7 @@ def _report(
     finished: datetime,
     verdicts: Mapping[str, Verdict],
     verdict: Verdict,
-    evidence: Mapping[str, SplitEvidence],
+    evidence: Gathered | None,
     flows: tuple[RowFlow, ...],
     links: tuple[report.Link, ...],
     pushed: Mapping[str, str | int | float],
@@ -254,8 +251,8 @@ def _report(
         drift=_read(outputs, "drift", DriftResult.FILE, report.read_drift),
         drift_pictures=_drift_pictures(outputs),
         anomalies=_anomalies(outputs),
-        evidence=tuple(evidence.values()),
-        thresholds=Thresholds.from_json((folder / THRESHOLDS_FILE).read_text(encoding="utf-8")) if folder else None,
+        evidence=tuple(evidence.splits.values()) if evidence else (),
+        thresholds=evidence.thresholds if evidence else None,
         pictures=_pictures(folder) if folder else (),
         features=tuple(i.name for i in FeatureSpec.from_json((spec / FeatureSpecification.FILE).read_text()).inputs)
         if spec

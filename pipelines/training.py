@@ -12,6 +12,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 
 from components.evaluation import eval_config
 from components.steps.artifacts import DriftBaseline
+from components.steps.baselines import train_baselines
 from components.steps.champion import ChampionStrategy
 from components.steps.drift import check_drift
 from components.steps.evidence import gather_evidence
@@ -19,6 +20,7 @@ from components.steps.examples import build_examples
 from components.steps.expectations import check_expectations
 from components.steps.gate import data_gate
 from components.steps.ingest import ingest_log
+from components.steps.model_gate import judge_model
 from components.steps.parameters import to_parameter
 from components.steps.register import register_model
 from components.steps.schema import curate_schema
@@ -26,7 +28,7 @@ from components.steps.statistics import compute_statistics
 from pipelines.config import RunConfig
 from pipelines.services import Services
 from pipelines.workspace import Workspace
-from schemas.acceptance import INGEST
+from schemas.acceptance import INGEST, MODEL
 from schemas.digests import code_digest
 from schemas.errors import ConfigurationError
 from schemas.features import specify
@@ -207,7 +209,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             anomalies=anomalies.outputs["anomalies"],
             expectation_result=expectations.outputs["result"],
             drift_result=drift.outputs["result"],
-            acceptances=to_parameter([one for one in config.accept if one.check != INGEST]),
+            acceptances=to_parameter([one for one in config.accept if one.check not in (INGEST, MODEL)]),
             code=code_digest(
                 "components.gate", "components.steps.gate", "components.steps.verdicts", "schemas.acceptance"
             ),
@@ -246,21 +248,41 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                         "components.export",
                         "components.canonical",
                         "schemas.bundle",
-                        "components.evidence",
+                        "components.measures",
+                        "components.thresholds",
                         "components.steps.train",
                     ),
                 },
             ).with_id("trainer")
+            baselines = train_baselines(
+                examples=examples.outputs["examples"],
+                transform_graph=transform.outputs["transform_graph"],
+                spec=spec.to_json(),
+                settings=to_parameter(config.baselines),
+                code=code_digest(
+                    "components.baselines", "components.examples", "components.steps.baselines", "components.trainer"
+                ),
+            ).with_id("baselines")
             evidence = gather_evidence(
                 model=trainer.outputs["model"],
                 model_run=trainer.outputs["model_run"],
                 examples=examples.outputs["examples"],
+                champion=champion.outputs["model"],
+                baselines=baselines.outputs["baselines"],
+                settings=to_parameter(config.evidence),
                 code=code_digest(
+                    "components.comparison",
+                    "components.comparison_plots",
                     "components.drawing",
                     "components.evidence",
+                    "components.footprint",
+                    "components.gathering",
+                    "components.measures",
                     "components.plots",
                     "components.scoring",
+                    "components.slices",
                     "components.steps.evidence",
+                    "components.thresholds",
                 ),
             ).with_id("evidence")
             evaluator = tfx.components.Evaluator(
@@ -275,33 +297,51 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
             # Evaluator has no parameter of its own for it; any execution property is part of the cache key.
             evaluator.exec_properties["code"] = code_digest("components.evaluation")
             with tfx.dsl.Cond(evaluator.outputs["blessing"].future()[0].custom_property("blessed") == 1):
-                registration = register_model(
-                    model=trainer.outputs["model"],
-                    blessing=evaluator.outputs["blessing"],
-                    evaluation=evaluator.outputs["evaluation"],
+                model_gate = judge_model(
                     evidence=evidence.outputs["evidence"],
-                    statistics=statistics.outputs["statistics"],
-                    schema=schema.outputs["schema"],
-                    transactions=ingest.outputs["transactions"],
-                    examples=examples.outputs["examples"],
-                    ingest_verdict=ingest.outputs["verdict"],
-                    verdict=gate.outputs["verdict"],
-                    expectation_result=expectations.outputs["result"],
-                    drift_result=drift.outputs["result"],
-                    baseline=drift.outputs["baseline"],
-                    source=run.mapping.source,
-                    model_name=MODEL_NAME,
-                    tracking_uri=run.services.tracking_uri,
-                    artifact_root=run.services.artifact_root or "",
-                    training=to_parameter(config.training),
-                    code_version=code_version(),
+                    bounds=to_parameter(config.model_gate),
+                    acceptances=to_parameter([one for one in config.accept if one.check == MODEL]),
                     code=code_digest(
-                        "components.registry", "components.model_card", "components.rows", "components.steps.register"
+                        "components.gate",
+                        "components.model_gate",
+                        "components.steps.model_gate",
+                        "components.steps.verdicts",
+                        "schemas.acceptance",
                     ),
-                ).with_id("registration")
+                ).with_id("model_gate")
+                with tfx.dsl.Cond(_passed(model_gate)):
+                    registration = register_model(
+                        model=trainer.outputs["model"],
+                        blessing=evaluator.outputs["blessing"],
+                        evaluation=evaluator.outputs["evaluation"],
+                        evidence=evidence.outputs["evidence"],
+                        statistics=statistics.outputs["statistics"],
+                        schema=schema.outputs["schema"],
+                        transactions=ingest.outputs["transactions"],
+                        examples=examples.outputs["examples"],
+                        ingest_verdict=ingest.outputs["verdict"],
+                        verdict=gate.outputs["verdict"],
+                        model_verdict=model_gate.outputs["verdict"],
+                        expectation_result=expectations.outputs["result"],
+                        drift_result=drift.outputs["result"],
+                        baseline=drift.outputs["baseline"],
+                        source=run.mapping.source,
+                        model_name=MODEL_NAME,
+                        tracking_uri=run.services.tracking_uri,
+                        artifact_root=run.services.artifact_root or "",
+                        training=to_parameter(config.training),
+                        code_version=code_version(),
+                        code=code_digest(
+                            "components.gathering",
+                            "components.registry",
+                            "components.model_card",
+                            "components.rows",
+                            "components.steps.register",
+                        ),
+                    ).with_id("registration")
     return [
         ingest, examples, schema, statistics, anomalies, expectations, champion, drift, gate,
-        transform, trainer, evidence, evaluator, registration,
+        transform, trainer, baselines, evidence, evaluator, model_gate, registration,
     ]  # fmt: skip
 
 

@@ -12,7 +12,9 @@ from schemas.errors import ConfigurationError
 
 # The checks whose stops a person may accept.
 INGEST = "ingest"
-CHECKS: tuple[str, ...] = (INGEST, "schema", "expectations", "drift")
+# What our own gate says of a model.
+MODEL = "model"
+CHECKS: tuple[str, ...] = (INGEST, "schema", "expectations", "drift", MODEL)
 # What the evaluator says of a model.
 EVALUATION = "evaluation"
 

@@ -62,6 +62,14 @@ class GateVerdict(Artifact):
     PROPERTIES = {"passed": Property(type=PropertyType.INT)}  # noqa: RUF012 (TFX reads it as it is)
 
 
+class Baselines(Artifact):
+    """Scores of validation and test by models that a network has to beat."""
+
+    TYPE_NAME = "Baselines"
+    TYPE_ANNOTATION = Dataset
+    SCORES = "scores.npz"
+
+
 class ModelEvidence(Artifact):
     """Metrics per split and plots of one model."""
 

@@ -22,9 +22,9 @@ from tfx.utils import path_utils
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
 
 from components.evaluation import evaluation_digest
-from components.evidence import SplitEvidence
 from components.examples import COUNTS_FILE
 from components.gate import merged
+from components.gathering import Gathered
 from components.model_card import describe
 from components.registry.client import connect
 from components.registry.registration import Registration, read_signature, register
@@ -39,12 +39,9 @@ from components.steps.artifacts import (
     Transactions,
     path_of,
 )
-from components.steps.evidence import SPLITS
 from components.steps.train import HISTORY_FILE
 from components.steps.verdicts import read_verdict, write_file
-from schemas.bundle import THRESHOLDS_FILE
 from schemas.digests import directory_digest
-from schemas.thresholds import Thresholds
 
 
 @component
@@ -59,6 +56,7 @@ def register_model(
     examples: InputArtifact[Examples],
     ingest_verdict: InputArtifact[GateVerdict],
     verdict: InputArtifact[GateVerdict],
+    model_verdict: InputArtifact[GateVerdict],
     expectation_result: InputArtifact[ExpectationResult],
     drift_result: InputArtifact[DriftResult],
     baseline: InputArtifact[DriftBaseline],
@@ -76,13 +74,11 @@ def register_model(
     An empty `artifact_root` leaves to MLflow where files are kept.
     """
     saved_model, folder = Path(path_utils.serving_model_path(model.uri)), Path(evidence.uri)
-    measured = {
-        split: SplitEvidence.from_json((folder / f"{split}.json").read_text(encoding="utf-8")) for split in SPLITS
-    }
+    found = Gathered.read(folder)
     ingest = json.loads((Path(transactions.uri) / Transactions.REPORT).read_text(encoding="utf-8"))
     rows = json.loads((Path(examples.uri) / COUNTS_FILE).read_text(encoding="utf-8"))
     flows = row_flows(ingest, rows)
-    gates = merged((read_verdict(ingest_verdict.uri), read_verdict(verdict.uri)))
+    gates = merged(read_verdict(one.uri) for one in (ingest_verdict, verdict, model_verdict))
     trained = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
     span = f"{ingest['first_event'][:10]} to {ingest['last_event'][:10]}"
     with tempfile.TemporaryDirectory() as scratch:
@@ -112,8 +108,8 @@ def register_model(
                     source,
                     span,
                     rows,
-                    list(measured.values()),
-                    Thresholds.from_json((folder / THRESHOLDS_FILE).read_text(encoding="utf-8")),
+                    list(found.splits.values()),
+                    found.thresholds,
                     gates,
                     read_spec(saved_model).left_out,
                 ),
@@ -123,7 +119,9 @@ def register_model(
                 rows=outcomes(flows),
                 acceptances=gates.acceptances,
                 metrics={
-                    f"{split}/{name}": value for split, one in measured.items() for name, value in one.metrics().items()
+                    f"{split}/{name}": value
+                    for split, one in found.splits.items()
+                    for name, value in one.metrics().items()
                 },
                 history=trained["history"],
                 model_name=model_name,

@@ -121,7 +121,7 @@ def test_columns_of_different_length_and_shares_beyond_1_are_refused() -> None:
         choose_thresholds([0, 1], [0.1, 0.2], [1], ThresholdConfig())
     for wrong in ({"alert_budget": 5}, {"block_precision": 0.0}, {"min_block_alerts": 0}):
         with pytest.raises(ConfigurationError, match=next(iter(wrong))):
-            ThresholdConfig(**wrong)  # type: ignore[arg-type]
+            ThresholdConfig(**wrong)
     with pytest.raises(ConfigurationError, match="review_minor is -1"):
         Costs(review_minor=-1)
 

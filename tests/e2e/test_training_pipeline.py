@@ -154,7 +154,7 @@ def test_an_edited_preprocessing_function_runs_the_transform_and_what_follows_it
     )
     assert done.returncode == 0, done.stderr
     answer = Answer(done.returncode, json.loads(done.stdout))
-    assert ran(answer) == {"transform", "trainer", "evaluator", "evidence", "registration"}
+    assert ran(answer) == {"transform", "trainer", "baselines", "evaluator", "evidence", "model_gate", "registration"}
 
 
 def test_amounts_in_another_unit_are_stopped_by_name(first_run: Answer, site: Site, fraudops: Call) -> None:
@@ -163,7 +163,7 @@ def test_amounts_in_another_unit_are_stopped_by_name(first_run: Answer, site: Si
     assert answer.code == 1
     assert answer.fields["status"] == "gate_failed"
     assert answer.fields["model_version"] is None
-    behind_the_gate = ("transform", "trainer", "evaluator", "evidence", "registration")
+    behind_the_gate = ("transform", "trainer", "baselines", "evaluator", "evidence", "model_gate", "registration")
     assert {name: answer.fields["steps"][name] for name in behind_the_gate} == dict.fromkeys(behind_the_gate, "skipped")
     stops = [reason for reason in answer.fields["gate"]["reasons"] if reason["severity"] == "stop"]
     assert any("median amount" in reason["message"] and "unit" in reason["message"] for reason in stops)
@@ -250,7 +250,7 @@ def test_a_new_champion_judges_the_model_again_and_trains_none(
     answer = fraudops(site.arguments())
     assert answer.code == 0, answer.fields
     assert "baseline" not in {reason["subject"] for reason in answer.fields["gate"]["reasons"]}
-    assert ran(answer) == {"drift", "gate", "evaluator", "registration"}
+    assert ran(answer) == {"drift", "gate", "evaluator", "evidence", "model_gate", "registration"}
 
 
 def test_a_worse_model_is_refused_against_the_champion(
@@ -271,3 +271,20 @@ def test_a_worse_model_is_refused_against_the_champion(
     assert "champion" in stops[0]["message"]
     # The log is the champion's own, so that drift was measured and found none.
     assert "baseline" not in {reason["subject"] for reason in answer.fields["gate"]["reasons"]}
+
+
+def test_a_model_beyond_its_bounds_is_not_registered_until_somebody_accepts_it(
+    first_run: Answer, site: Site, fraudops: Call, tmp_path: Path
+) -> None:
+    settings = tmp_path / "strict.yaml"
+    settings.write_text(yaml.safe_dump({**SETTINGS, "model_gate": {"max_size_mib": 0.001}}), encoding="utf-8")
+    arguments = site.arguments()
+    arguments[arguments.index("--config") + 1] = str(settings)
+    stopped = fraudops(arguments)
+    assert (stopped.code, stopped.fields["model_version"]) == (1, None)
+    assert ran(stopped) == {"model_gate"}
+    [stop] = [reason for reason in stopped.fields["gate"]["reasons"] if reason["severity"] == "stop"]
+    assert (stop["check"], stop["subject"]) == ("model", "size")
+    accepted = fraudops([*arguments, "--accept", "model:size=the disks are large", "--by", "m.keller"])
+    assert accepted.code == 0, accepted.fields
+    assert ran(accepted) == {"model_gate", "registration"}

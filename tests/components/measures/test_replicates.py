@@ -49,13 +49,13 @@ def test_measures_of_the_rows_themselves_are_scikit_learns(seed: int, rows: int,
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_card_that_counts_twice_is_two_cards_with_the_same_transactions(seed: int) -> None:
     split = some(seed, rows=120, cards=12)
-    weights = np.random.default_rng(seed).integers(0, 4, (1, split.cards))
+    weights = np.random.default_rng(seed).integers(0, 4, (1, split.cards), np.int32)
     copies = [np.flatnonzero(weights[0][split.card] > copy) for copy in range(3)]
     rows = np.concatenate(copies)
     card = np.concatenate([split.card[taken] * 3 + copy for copy, taken in enumerate(copies)])
     written_out = scored(split.fraud[rows], split.score[rows], split.amount[rows], card, split.day[rows])
     weighed, plain = _Prepared.of(split, AT).weigh(weights), _Prepared.of(written_out, AT)
-    ones = plain.weigh(np.ones((1, written_out.cards), np.int64))
+    ones = plain.weigh(np.ones((1, written_out.cards), np.int32))
     for name in ("rows", "frauds", "value", "score", "ranked", "points"):
         np.testing.assert_allclose(weighed[name], ones[name], rtol=1e-9, err_msg=name)
     if written_out.days == split.days:
@@ -173,7 +173,7 @@ def test_calibration_error_is_the_gap_of_each_bin_weighted_by_its_rows() -> None
 
 def card_precision(labels: np.ndarray, scores: np.ndarray, cards: np.ndarray, days: np.ndarray, k: int) -> float:
     split = scored(labels, scores, np.zeros(len(labels)), cards, days)
-    return inspect_cards(*_cards_of_days(split), np.ones((1, split.cards), np.int64), k)[0]
+    return inspect_cards(*_cards_of_days(split), np.ones((1, split.cards), np.int32), k)[0]
 
 
 def test_a_card_once_caught_leaves_room_for_another() -> None:
