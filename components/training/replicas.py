@@ -116,6 +116,11 @@ class Replicas:
             )
         return loss
 
+    @property
+    def steps_made(self) -> int:
+        """Steps of the optimizer, those before a restored state included."""
+        return int(self._optimizer.iterations.numpy())
+
     def state(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Variables of network and optimizer; see `restore`."""
         return _values(self.network.variables), _values(self._optimizer.variables)

@@ -146,6 +146,28 @@ def training_input(rows: int, runs: int) -> console.Reply:
         return _reply(training_input.benchmark(transactions, specify(mapping.provided), runs, Path(folder)), machine)
 
 
+@command.command()
+@_log_options
+@click.option(
+    "--epochs", type=click.IntRange(min=1), default=5, show_default=True, help="Passes over the training rows to time."
+)
+@_runs_option
+@console.json_option
+def training(rows: int | None, log: Path | None, source: str | None, epochs: int, runs: int) -> console.Reply:
+    """Training, beside stock TFX's input with fit, and LightGBM."""
+    from pipelines.benchmarks.machine import this_machine
+    from pipelines.quiet import quiet
+
+    machine = this_machine()
+    transactions, mapping = _transactions(rows, log, source)
+    console.say("loading TensorFlow and TFX")
+    with quiet(), tempfile.TemporaryDirectory(prefix="fraudops-bench.") as folder:
+        from pipelines.benchmarks import training
+
+        console.say(f"writing features of {transactions.num_rows:,} transactions both ways, then training on them")
+        return _reply(training.benchmark(transactions, mapping, epochs, runs, Path(folder)), machine)
+
+
 @command.command("online-features")
 @click.option(
     "--keys", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Keys that are present, about."

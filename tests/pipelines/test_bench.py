@@ -46,10 +46,11 @@ def side(**columns: list[float]) -> Side:
 
 def test_without_a_name_the_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(bench(capsys)["benchmarks"]) == [
-        "features", "features-build", "dataplane", "training-input", "online-features", "simulate", "gateway"
+        "features", "features-build", "dataplane", "training-input", "training", "online-features", "simulate",
+        "gateway",
     ]  # fmt: skip
     assert main(["bench"]) == 0
-    assert len(capsys.readouterr().err.strip().splitlines()) == 7
+    assert len(capsys.readouterr().err.strip().splitlines()) == 8
 
 
 def test_features_are_those_of_the_peers_and_the_object_says_how_fast(
@@ -81,6 +82,19 @@ def test_both_ways_of_training_input_hand_over_the_same_rows(capsys: pytest.Capt
     assert fields["rows"] % fields["batch_size"] == 0
     for figures in (fields, fields["later_epochs"]):
         check_figures(figures, fields["rows"], runs=1)
+
+
+@pytest.mark.slow
+def test_training_is_timed_beside_fit_and_lightgbm(capsys: pytest.CaptureFixture[str]) -> None:
+    fields = bench(capsys, "training", "--rows", 20_000, "--epochs", 2, "--runs", 1)
+    facts = {f"{name}_average_precision" for name in ("target", "network", "lightgbm")}
+    assert fields.keys() == KEYS | facts | {"time_to_target", "batch_size", "epochs"}
+    assert fields["peers"].keys() == {"tfx_with_fit"}
+    assert fields["rows"] % (2 * fields["batch_size"]) == 0
+    check_figures(fields, fields["rows"], runs=1)
+    assert fields["time_to_target"]["peers"].keys() == {"lightgbm"}
+    reached = min(fields["network_average_precision"], fields["lightgbm_average_precision"])
+    assert 0 < fields["target_average_precision"] < reached
 
 
 @pytest.mark.slow
