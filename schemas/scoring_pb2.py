@@ -24,43 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15schemas/scoring.proto\x12\x13\x66raudops.scoring.v1\"\xd5\x04\n\x0bTransaction\x12\x1b\n\x0etransaction_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nevent_time\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x07\x63\x61rd_id\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x18\n\x0bmerchant_id\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x19\n\x0c\x61mount_minor\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x1e\n\x11\x61mount_base_minor\x18\x06 \x01(\x03H\x05\x88\x01\x01\x12\x15\n\x08\x63urrency\x18\x07 \x01(\tH\x06\x88\x01\x01\x12\x1e\n\x11merchant_category\x18\x08 \x01(\tH\x07\x88\x01\x01\x12\x14\n\x07\x63hannel\x18\t \x01(\tH\x08\x88\x01\x01\x12\x16\n\tdevice_id\x18\n \x01(\tH\t\x88\x01\x01\x12\x0f\n\x02ip\x18\x0b \x01(\tH\n\x88\x01\x01\x12\x15\n\x08latitude\x18\x0c \x01(\x01H\x0b\x88\x01\x01\x12\x16\n\tlongitude\x18\r \x01(\x01H\x0c\x88\x01\x01\x12\x11\n\x04\x63ity\x18\x0e \x01(\tH\r\x88\x01\x01\x12\x14\n\x07\x63ountry\x18\x0f \x01(\tH\x0e\x88\x01\x01\x42\x11\n\x0f_transaction_idB\r\n\x0b_event_timeB\n\n\x08_card_idB\x0e\n\x0c_merchant_idB\x0f\n\r_amount_minorB\x14\n\x12_amount_base_minorB\x0b\n\t_currencyB\x14\n\x12_merchant_categoryB\n\n\x08_channelB\x0c\n\n_device_idB\x05\n\x03_ipB\x0b\n\t_latitudeB\x0c\n\n_longitudeB\x07\n\x05_cityB\n\n\x08_country\"\xd6\x03\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12-\n\x07outcome\x18\x03 \x01(\x0e\x32\x1c.fraudops.scoring.v1.Outcome\x12\x12\n\x05score\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x14\n\x0creason_codes\x18\x05 \x03(\t\x12\x19\n\x11reason_vocabulary\x18\x06 \x01(\r\x12\x30\n\x05model\x18\x07 \x01(\x0b\x32!.fraudops.scoring.v1.ModelVersion\x12%\n\x03\x61rm\x18\x08 \x01(\x0e\x32\x18.fraudops.scoring.v1.Arm\x12/\n\trule_hits\x18\t \x03(\x0b\x32\x1c.fraudops.scoring.v1.RuleHit\x12/\n\x08\x64\x65graded\x18\n \x01(\x0b\x32\x1d.fraudops.scoring.v1.Degraded\x12\x12\n\ngeneration\x18\x0b \x01(\x04\x12\x18\n\x10missing_features\x18\x0c \x03(\t\x12\x1f\n\x12\x63ontrol_propensity\x18\r \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_scoreB\x15\n\x13_control_propensity\"-\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"Z\n\x07RuleHit\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12,\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1c.fraudops.scoring.v1.Outcome\x12\x13\n\x0breason_code\x18\x03 \x01(\t\"\xd4\x02\n\x08\x44\x65graded\x12\x32\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32#.fraudops.scoring.v1.Degraded.Cause\x12\x38\n\x08\x66\x61llback\x18\x02 \x01(\x0e\x32&.fraudops.scoring.v1.Degraded.Fallback\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"q\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_UNAVAILABLE\x10\x01\x12\x0e\n\nMODEL_LATE\x10\x02\x12\x10\n\x0cMODEL_FAILED\x10\x03\x12\x18\n\x14\x46\x45\x41TURES_UNAVAILABLE\x10\x04\"W\n\x08\x46\x61llback\x12\x18\n\x14\x46\x41LLBACK_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTABLE_MODEL\x10\x01\x12\x0f\n\x0bRULES_ALONE\x10\x02\x12\x0e\n\nREVIEW_ALL\x10\x03\"V\n\nScoreBatch\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x36\n\x0ctransactions\x18\x02 \x03(\x0b\x32 .fraudops.scoring.v1.Transaction\"W\n\x10ScoreBatchResult\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x31\n\x07results\x18\x02 \x03(\x0b\x32 .fraudops.scoring.v1.ScoreResult\"{\n\x0bScoreResult\x12\x31\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1d.fraudops.scoring.v1.DecisionH\x00\x12/\n\x07refusal\x18\x02 \x01(\x0b\x32\x1c.fraudops.scoring.v1.RefusalH\x00\x42\x08\n\x06result\"A\n\x07Refusal\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xb5\x01\n\rOutcomeReport\x12\x1b\n\x0etransaction_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08is_fraud\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x17\n\nlabel_time\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0breported_by\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x11\n\x0f_transaction_idB\x0b\n\t_is_fraudB\r\n\x0b_label_timeB\x0e\n\x0c_reported_by\"\"\n\x0eOutcomeReceipt\x12\x10\n\x08recorded\x18\x01 \x01(\x08*C\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x08\n\x04PASS\x10\x01\x12\n\n\x06REVIEW\x10\x02\x12\t\n\x05\x42LOCK\x10\x03*?\n\x03\x41rm\x12\x13\n\x0f\x41RM_UNSPECIFIED\x10\x00\x12\n\n\x06STABLE\x10\x01\x12\n\n\x06\x43\x41NARY\x10\x02\x12\x0b\n\x07\x43ONTROL\x10\x03\x32\x88\x02\n\x07Scoring\x12H\n\x05Score\x12 .fraudops.scoring.v1.Transaction\x1a\x1d.fraudops.scoring.v1.Decision\x12Y\n\x0bScoreStream\x12\x1f.fraudops.scoring.v1.ScoreBatch\x1a%.fraudops.scoring.v1.ScoreBatchResult(\x01\x30\x01\x12X\n\rReportOutcome\x12\".fraudops.scoring.v1.OutcomeReport\x1a#.fraudops.scoring.v1.OutcomeReceiptb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15schemas/scoring.proto\x12\x13\x66raudops.scoring.v1\"\xd5\x04\n\x0bTransaction\x12\x1b\n\x0etransaction_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nevent_time\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x07\x63\x61rd_id\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x18\n\x0bmerchant_id\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x19\n\x0c\x61mount_minor\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x1e\n\x11\x61mount_base_minor\x18\x06 \x01(\x03H\x05\x88\x01\x01\x12\x15\n\x08\x63urrency\x18\x07 \x01(\tH\x06\x88\x01\x01\x12\x1e\n\x11merchant_category\x18\x08 \x01(\tH\x07\x88\x01\x01\x12\x14\n\x07\x63hannel\x18\t \x01(\tH\x08\x88\x01\x01\x12\x16\n\tdevice_id\x18\n \x01(\tH\t\x88\x01\x01\x12\x0f\n\x02ip\x18\x0b \x01(\tH\n\x88\x01\x01\x12\x15\n\x08latitude\x18\x0c \x01(\x01H\x0b\x88\x01\x01\x12\x16\n\tlongitude\x18\r \x01(\x01H\x0c\x88\x01\x01\x12\x11\n\x04\x63ity\x18\x0e \x01(\tH\r\x88\x01\x01\x12\x14\n\x07\x63ountry\x18\x0f \x01(\tH\x0e\x88\x01\x01\x42\x11\n\x0f_transaction_idB\r\n\x0b_event_timeB\n\n\x08_card_idB\x0e\n\x0c_merchant_idB\x0f\n\r_amount_minorB\x14\n\x12_amount_base_minorB\x0b\n\t_currencyB\x14\n\x12_merchant_categoryB\n\n\x08_channelB\x0c\n\n_device_idB\x05\n\x03_ipB\x0b\n\t_latitudeB\x0c\n\n_longitudeB\x07\n\x05_cityB\n\n\x08_country\"\xeb\x03\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12-\n\x07outcome\x18\x03 \x01(\x0e\x32\x1c.fraudops.scoring.v1.Outcome\x12\x12\n\x05score\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x14\n\x0creason_codes\x18\x05 \x03(\t\x12\x19\n\x11reason_vocabulary\x18\x06 \x01(\r\x12\x30\n\x05model\x18\x07 \x01(\x0b\x32!.fraudops.scoring.v1.ModelVersion\x12%\n\x03\x61rm\x18\x08 \x01(\x0e\x32\x18.fraudops.scoring.v1.Arm\x12/\n\trule_hits\x18\t \x03(\x0b\x32\x1c.fraudops.scoring.v1.RuleHit\x12/\n\x08\x64\x65graded\x18\n \x01(\x0b\x32\x1d.fraudops.scoring.v1.Degraded\x12\x12\n\ngeneration\x18\x0b \x01(\x04\x12\x18\n\x10missing_features\x18\x0c \x03(\t\x12\x1f\n\x12\x63ontrol_propensity\x18\r \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x0bunexplained\x18\x0e \x01(\tB\x08\n\x06_scoreB\x15\n\x13_control_propensity\"-\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"Z\n\x07RuleHit\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12,\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1c.fraudops.scoring.v1.Outcome\x12\x13\n\x0breason_code\x18\x03 \x01(\t\"\xd4\x02\n\x08\x44\x65graded\x12\x32\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32#.fraudops.scoring.v1.Degraded.Cause\x12\x38\n\x08\x66\x61llback\x18\x02 \x01(\x0e\x32&.fraudops.scoring.v1.Degraded.Fallback\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"q\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_UNAVAILABLE\x10\x01\x12\x0e\n\nMODEL_LATE\x10\x02\x12\x10\n\x0cMODEL_FAILED\x10\x03\x12\x18\n\x14\x46\x45\x41TURES_UNAVAILABLE\x10\x04\"W\n\x08\x46\x61llback\x12\x18\n\x14\x46\x41LLBACK_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTABLE_MODEL\x10\x01\x12\x0f\n\x0bRULES_ALONE\x10\x02\x12\x0e\n\nREVIEW_ALL\x10\x03\"V\n\nScoreBatch\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x36\n\x0ctransactions\x18\x02 \x03(\x0b\x32 .fraudops.scoring.v1.Transaction\"W\n\x10ScoreBatchResult\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x31\n\x07results\x18\x02 \x03(\x0b\x32 .fraudops.scoring.v1.ScoreResult\"{\n\x0bScoreResult\x12\x31\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1d.fraudops.scoring.v1.DecisionH\x00\x12/\n\x07refusal\x18\x02 \x01(\x0b\x32\x1c.fraudops.scoring.v1.RefusalH\x00\x42\x08\n\x06result\"A\n\x07Refusal\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xb5\x01\n\rOutcomeReport\x12\x1b\n\x0etransaction_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08is_fraud\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x17\n\nlabel_time\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0breported_by\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x11\n\x0f_transaction_idB\x0b\n\t_is_fraudB\r\n\x0b_label_timeB\x0e\n\x0c_reported_by\"\"\n\x0eOutcomeReceipt\x12\x10\n\x08recorded\x18\x01 \x01(\x08*C\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x08\n\x04PASS\x10\x01\x12\n\n\x06REVIEW\x10\x02\x12\t\n\x05\x42LOCK\x10\x03*?\n\x03\x41rm\x12\x13\n\x0f\x41RM_UNSPECIFIED\x10\x00\x12\n\n\x06STABLE\x10\x01\x12\n\n\x06\x43\x41NARY\x10\x02\x12\x0b\n\x07\x43ONTROL\x10\x03\x32\x88\x02\n\x07Scoring\x12H\n\x05Score\x12 .fraudops.scoring.v1.Transaction\x1a\x1d.fraudops.scoring.v1.Decision\x12Y\n\x0bScoreStream\x12\x1f.fraudops.scoring.v1.ScoreBatch\x1a%.fraudops.scoring.v1.ScoreBatchResult(\x01\x30\x01\x12X\n\rReportOutcome\x12\".fraudops.scoring.v1.OutcomeReport\x1a#.fraudops.scoring.v1.OutcomeReceiptb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'schemas.scoring_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=2190
-  _globals['_OUTCOME']._serialized_end=2257
-  _globals['_ARM']._serialized_start=2259
-  _globals['_ARM']._serialized_end=2322
+  _globals['_OUTCOME']._serialized_start=2211
+  _globals['_OUTCOME']._serialized_end=2278
+  _globals['_ARM']._serialized_start=2280
+  _globals['_ARM']._serialized_end=2343
   _globals['_TRANSACTION']._serialized_start=47
   _globals['_TRANSACTION']._serialized_end=644
   _globals['_DECISION']._serialized_start=647
-  _globals['_DECISION']._serialized_end=1117
-  _globals['_MODELVERSION']._serialized_start=1119
-  _globals['_MODELVERSION']._serialized_end=1164
-  _globals['_RULEHIT']._serialized_start=1166
-  _globals['_RULEHIT']._serialized_end=1256
-  _globals['_DEGRADED']._serialized_start=1259
-  _globals['_DEGRADED']._serialized_end=1599
-  _globals['_DEGRADED_CAUSE']._serialized_start=1397
-  _globals['_DEGRADED_CAUSE']._serialized_end=1510
-  _globals['_DEGRADED_FALLBACK']._serialized_start=1512
-  _globals['_DEGRADED_FALLBACK']._serialized_end=1599
-  _globals['_SCOREBATCH']._serialized_start=1601
-  _globals['_SCOREBATCH']._serialized_end=1687
-  _globals['_SCOREBATCHRESULT']._serialized_start=1689
-  _globals['_SCOREBATCHRESULT']._serialized_end=1776
-  _globals['_SCORERESULT']._serialized_start=1778
-  _globals['_SCORERESULT']._serialized_end=1901
-  _globals['_REFUSAL']._serialized_start=1903
-  _globals['_REFUSAL']._serialized_end=1968
-  _globals['_OUTCOMEREPORT']._serialized_start=1971
-  _globals['_OUTCOMEREPORT']._serialized_end=2152
-  _globals['_OUTCOMERECEIPT']._serialized_start=2154
-  _globals['_OUTCOMERECEIPT']._serialized_end=2188
-  _globals['_SCORING']._serialized_start=2325
-  _globals['_SCORING']._serialized_end=2589
+  _globals['_DECISION']._serialized_end=1138
+  _globals['_MODELVERSION']._serialized_start=1140
+  _globals['_MODELVERSION']._serialized_end=1185
+  _globals['_RULEHIT']._serialized_start=1187
+  _globals['_RULEHIT']._serialized_end=1277
+  _globals['_DEGRADED']._serialized_start=1280
+  _globals['_DEGRADED']._serialized_end=1620
+  _globals['_DEGRADED_CAUSE']._serialized_start=1418
+  _globals['_DEGRADED_CAUSE']._serialized_end=1531
+  _globals['_DEGRADED_FALLBACK']._serialized_start=1533
+  _globals['_DEGRADED_FALLBACK']._serialized_end=1620
+  _globals['_SCOREBATCH']._serialized_start=1622
+  _globals['_SCOREBATCH']._serialized_end=1708
+  _globals['_SCOREBATCHRESULT']._serialized_start=1710
+  _globals['_SCOREBATCHRESULT']._serialized_end=1797
+  _globals['_SCORERESULT']._serialized_start=1799
+  _globals['_SCORERESULT']._serialized_end=1922
+  _globals['_REFUSAL']._serialized_start=1924
+  _globals['_REFUSAL']._serialized_end=1989
+  _globals['_OUTCOMEREPORT']._serialized_start=1992
+  _globals['_OUTCOMEREPORT']._serialized_end=2173
+  _globals['_OUTCOMERECEIPT']._serialized_start=2175
+  _globals['_OUTCOMERECEIPT']._serialized_end=2209
+  _globals['_SCORING']._serialized_start=2346
+  _globals['_SCORING']._serialized_end=2610
 # @@protoc_insertion_point(module_scope)

@@ -64,7 +64,7 @@ class Transaction(_message.Message):
     def __init__(self, transaction_id: _Optional[str] = ..., event_time: _Optional[int] = ..., card_id: _Optional[str] = ..., merchant_id: _Optional[str] = ..., amount_minor: _Optional[int] = ..., amount_base_minor: _Optional[int] = ..., currency: _Optional[str] = ..., merchant_category: _Optional[str] = ..., channel: _Optional[str] = ..., device_id: _Optional[str] = ..., ip: _Optional[str] = ..., latitude: _Optional[float] = ..., longitude: _Optional[float] = ..., city: _Optional[str] = ..., country: _Optional[str] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("decision_id", "transaction_id", "outcome", "score", "reason_codes", "reason_vocabulary", "model", "arm", "rule_hits", "degraded", "generation", "missing_features", "control_propensity")
+    __slots__ = ("decision_id", "transaction_id", "outcome", "score", "reason_codes", "reason_vocabulary", "model", "arm", "rule_hits", "degraded", "generation", "missing_features", "control_propensity", "unexplained")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +78,7 @@ class Decision(_message.Message):
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     MISSING_FEATURES_FIELD_NUMBER: _ClassVar[int]
     CONTROL_PROPENSITY_FIELD_NUMBER: _ClassVar[int]
+    UNEXPLAINED_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     transaction_id: str
     outcome: Outcome
@@ -91,7 +92,8 @@ class Decision(_message.Message):
     generation: int
     missing_features: _containers.RepeatedScalarFieldContainer[str]
     control_propensity: float
-    def __init__(self, decision_id: _Optional[str] = ..., transaction_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., score: _Optional[float] = ..., reason_codes: _Optional[_Iterable[str]] = ..., reason_vocabulary: _Optional[int] = ..., model: _Optional[_Union[ModelVersion, _Mapping]] = ..., arm: _Optional[_Union[Arm, str]] = ..., rule_hits: _Optional[_Iterable[_Union[RuleHit, _Mapping]]] = ..., degraded: _Optional[_Union[Degraded, _Mapping]] = ..., generation: _Optional[int] = ..., missing_features: _Optional[_Iterable[str]] = ..., control_propensity: _Optional[float] = ...) -> None: ...
+    unexplained: str
+    def __init__(self, decision_id: _Optional[str] = ..., transaction_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., score: _Optional[float] = ..., reason_codes: _Optional[_Iterable[str]] = ..., reason_vocabulary: _Optional[int] = ..., model: _Optional[_Union[ModelVersion, _Mapping]] = ..., arm: _Optional[_Union[Arm, str]] = ..., rule_hits: _Optional[_Iterable[_Union[RuleHit, _Mapping]]] = ..., degraded: _Optional[_Union[Degraded, _Mapping]] = ..., generation: _Optional[int] = ..., missing_features: _Optional[_Iterable[str]] = ..., control_propensity: _Optional[float] = ..., unexplained: _Optional[str] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
     __slots__ = ("name", "version")

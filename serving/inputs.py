@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import ConfigurationError
 from schemas.features import Feature, FeatureSpec, RowInput
+from schemas.reasons import packed_reasons
 from serving.features.store import Features, to_float32
 
 Declared = RowInput | Feature
@@ -17,6 +18,9 @@ Declared = RowInput | Feature
 
 class Packer:
     """Picks a model's inputs out of what the store computes.
+
+    Attributes:
+        reasons: the model's reason code of each column of `attributions`.
 
     Args:
         store_spec: what the store computes, in its order.
@@ -33,6 +37,7 @@ class Packer:
                 f"the feature store cannot compute {', '.join(absent)}, which the model reads; "
                 "serve a model that was trained on a log of this source, with this version"
             )
+        self.reasons = packed_reasons(model_spec)
         self._numeric = _columns(store_spec.numeric, model_spec.numeric)
         self._categorical = _columns(store_spec.categorical, model_spec.categorical)
         self._numbers = _read(model_spec.numeric, self._numeric)

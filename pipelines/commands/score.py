@@ -218,6 +218,8 @@ def _decision_table(decision: scoring_pb2.Decision) -> RenderableType:
     table.add_row("score", f"{decision.score:.4f}" if decision.HasField("score") else "none")
     for code in decision.reason_codes:
         table.add_row("reason", f"{code}: {REASONS.get(code, 'of a later vocabulary')}")
+    if decision.unexplained:
+        table.add_row("reason", f"the model's own are not known: {decision.unexplained}")
     for hit in decision.rule_hits:
         table.add_row("rule", f"{hit.rule}: {Outcome.Name(hit.action)}, {hit.reason_code}")
     model = f"{decision.model.name} version {decision.model.version}" if decision.HasField("model") else "none"

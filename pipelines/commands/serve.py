@@ -133,6 +133,13 @@ def model_server(
     help="What a model may take before the decision is made without it.",
 )
 @click.option(
+    "--explain-deadline-ms",
+    type=click.FloatRange(0, min_open=True),
+    default=50.0,
+    show_default=True,
+    help="What a model may take to say what weighed, where its score asks for review or blocking.",
+)
+@click.option(
     "--control-share",
     type=click.FloatRange(0, 1),
     default=0.0,
@@ -151,6 +158,7 @@ def gateway(
     feature_store: str,
     feature_store_password_file: Path | None,
     model_deadline_ms: float,
+    explain_deadline_ms: float,
     control_share: float,
     workspace: Path,
 ) -> console.Reply:
@@ -184,6 +192,7 @@ def gateway(
         port=port,
         metrics_port=metrics_port,
         model_deadline_s=model_deadline_ms / 1_000,
+        explain_deadline_s=explain_deadline_ms / 1_000,
         control_share=control_share,
     )
     surroundings = Surroundings(

@@ -22,6 +22,7 @@ class Answer:
         by: the version that answered; None where none did, and the rules decide alone.
         arm: that version's, or STABLE.
         scored: its answer.
+        asked: what it was asked, of the version that answered; None where none did.
         missing: names of its inputs that had no value.
         degraded: what went wrong on the way; None where nothing did.
         routed_us: how long the routed arm's model took, in microseconds; None where it did not answer.
@@ -31,6 +32,7 @@ class Answer:
     by: Served | None = None
     arm: Arm = Arm.STABLE
     scored: Scored | None = None
+    asked: Question | None = None
     missing: tuple[str, ...] = ()
     degraded: Degraded | None = None
     routed_us: int | None = None
@@ -81,10 +83,12 @@ class Arms:
     async def _answer(
         self, scorer: Scorer, meant: Served, route: Route, routed: Arm, features: Features, left_s: float
     ) -> Answer:
-        scored = await scorer.ask(question(route, meant, features), min(self._deadline_s, left_s))
+        asked = question(route, meant, features)
+        scored = await scorer.ask(asked, min(self._deadline_s, left_s))
         by, arm = await self._who(route, scored.version, meant)
-        missing = route.packers[meant.version].missing(features)
-        return Answer(routed, by, arm, scored, missing, routed_us=scored.took_us)
+        missing = asked.packer.missing(features)
+        asked = replace(asked, version=scored.version)
+        return Answer(routed, by, arm, scored, asked, missing, routed_us=scored.took_us)
 
     async def _who(self, route: Route, version: int, meant: Served) -> tuple[Served, Arm]:
         """The version that answered, and its arm.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from schemas.decision import Outcome, strictest
@@ -18,22 +18,29 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def by_model(score: float, thresholds: Thresholds, hits: Iterable[Rule]) -> Verdict:
-    """The stricter of what the score and the rules ask for.
+def reached(score: float, thresholds: Thresholds) -> Outcome:
+    """What a score asks for.
 
     Args:
         score: probability of fraud, in [0, 1].
     """
     if thresholds.block is not None and score >= thresholds.block:
-        return _verdict([(Outcome.BLOCK, "SCORE_BLOCK")], hits)
+        return Outcome.BLOCK
     if thresholds.review is not None and score >= thresholds.review:
-        return _verdict([(Outcome.REVIEW, "SCORE_REVIEW")], hits)
-    return _verdict([], hits)
+        return Outcome.REVIEW
+    return Outcome.PASS
 
 
-def by_rules(hits: Iterable[Rule]) -> Verdict:
-    """What the rules ask for."""
-    return _verdict([], hits)
+def by_model(asked: Outcome, hits: Iterable[Rule], why: Sequence[str] = ()) -> Verdict:
+    """The stricter of what the score and the rules ask for; where there is no score, what the rules do.
+
+    Args:
+        asked: by the score; PASS without one.
+        why: the model's own reasons, the weightiest first.
+    """
+    if asked is Outcome.PASS:
+        return _verdict([], hits)
+    return _verdict([(asked, reason) for reason in (f"SCORE_{asked.name}", *why)], hits)
 
 
 def by_nobody(hits: Iterable[Rule]) -> Verdict:

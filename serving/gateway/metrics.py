@@ -93,6 +93,12 @@ class Metrics:
             "Transactions that the candidate was not asked about, because too many waited.",
             registry=self.registry,
         )
+        self._unexplained = Counter(
+            "fraudops_gateway_unexplained",
+            "Decisions without the reasons of the model whose score asked for them.",
+            ["version", "cause"],
+            registry=self.registry,
+        )
         self.labels = Counter("fraudops_gateway_labels", "Outcomes recorded.", ["is_fraud"], registry=self.registry)
         self.registry.register(_State(route, rules_digest, waiting))
         self.registry.register(features)
@@ -117,6 +123,10 @@ class Metrics:
         if decision.HasField("degraded"):
             degraded = decision.degraded
             self._degraded.labels(Degraded.Cause.Name(degraded.cause), Degraded.Fallback.Name(degraded.fallback)).inc()
+
+    def unexplained(self, version: int, cause: str) -> None:
+        """Counts a decision without its model's reasons."""
+        self._unexplained.labels(str(version), cause).inc()
 
     def shadowed(self, version: int, decided: Outcome, outcome: Outcome) -> None:
         """Counts what a candidate said aside."""

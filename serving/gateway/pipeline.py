@@ -24,13 +24,14 @@ from schemas.transaction import CALENDAR_COLUMNS, COLUMN, second_of_day, second_
 from serving.decisions.record import Entry, Kept, ShadowEntry
 from serving.features import Features, FeatureStore
 from serving.gateway.arms import Answer, Arms
-from serving.gateway.decide import Verdict, by_model, by_nobody, by_rules
+from serving.gateway.decide import Verdict, by_model, by_nobody, reached
 from serving.gateway.door import Door
+from serving.gateway.explainer import Explainer
 from serving.gateway.metrics import Metrics
 from serving.gateway.ports import Log, Surroundings
 from serving.gateway.refusal import Refusal, at_the_door, decided_otherwise, expired, overloaded, unavailable
 from serving.gateway.routes import Route, Routes
-from serving.gateway.scorer import Scorer
+from serving.gateway.scorer import ModelFailure, Scorer
 from serving.gateway.settings import Settings
 from serving.gateway.shadows import Shadows
 from serving.gateway.stage import Stage, in_thread
@@ -76,6 +77,7 @@ class Pipeline:
         stable: asks for the stable version, ...
         canary: ... for the candidate, ...
         shadow: ... and for the candidate aside.
+        explainer: asks for the reasons of whichever scored.
         settings: bounds.
         surroundings: time, chance and names.
         metrics: counts.
@@ -92,6 +94,7 @@ class Pipeline:
         stable: Scorer,
         canary: Scorer,
         shadow: Scorer,
+        explainer: Explainer,
         settings: Settings,
         surroundings: Surroundings,
         metrics: Metrics,
@@ -104,6 +107,7 @@ class Pipeline:
         # Without features all of them would seem to be missing, which is what a rule may look for.
         self._own_rules = RuleSet(tuple(rule for rule in rules.rules if rule.when.fields <= _OWN_FIELDS))
         self._fields = _Fields(store.spec, rules)
+        self._explainer = explainer
         self._arms = Arms(routes, stable, canary, settings.model_deadline_s)
         self._settings = settings
         self._surroundings = surroundings
@@ -194,17 +198,12 @@ class Pipeline:
             return _standing(found, transaction)
         self._metrics.features.add(found)
         hits = self._rules.hits(self._fields.values(transaction, found))
-        answer = await self._arms.ask(
-            route,
-            transaction["card_id"],
-            found,
-            lambda: case.deadline_s - self._surroundings.clock_s() - self._settings.reserve_s,
-        )
-        if answer.by is None or answer.scored is None:
-            verdict = by_rules(hits)
-        else:
-            verdict = by_model(answer.scored.score, answer.by.bundle.thresholds, hits)
-        entry = self._entry(case, verdict, answer, hits, found)
+        answer = await self._arms.ask(route, transaction["card_id"], found, lambda: self._left_s(case))
+        asked = Outcome.PASS
+        if answer.by is not None and answer.scored is not None:
+            asked = reached(answer.scored.score, answer.by.bundle.thresholds)
+        why, unexplained = ((), "") if asked is Outcome.PASS else await self._reasons(case, answer)
+        entry = self._entry(case, by_model(asked, hits, why), answer, hits, found, unexplained)
         decision = await self._write(case, entry, answer)
         candidate = route.routing.candidate
         if (
@@ -215,6 +214,19 @@ class Pipeline:
         ):
             self._shadows.ask(route, candidate, entry, hits, found)
         return decision
+
+    def _left_s(self, case: _Case) -> float:
+        """How long the models may still take."""
+        return case.deadline_s - self._surroundings.clock_s() - self._settings.reserve_s
+
+    async def _reasons(self, case: _Case, answer: Answer) -> tuple[tuple[str, ...], str]:
+        """The reasons of the model that scored; or none, and why there are none."""
+        assert answer.asked is not None, "a model that scored was asked"
+        try:
+            return await self._explainer.ask(answer.asked, self._left_s(case)), ""
+        except ModelFailure as failure:
+            self._metrics.unexplained(answer.asked.version, Degraded.Cause.Name(failure.cause))
+            return (), failure.detail
 
     async def _without_features(self, case: _Case, detail: str) -> Decision:
         """REVIEW, whatever a model might have said."""
@@ -231,6 +243,7 @@ class Pipeline:
         answer: Answer,
         hits: Sequence[Rule],
         features: Features | None,
+        unexplained: str = "",
     ) -> Entry:
         """The decision as it is answered, and what the log keeps beside it."""
         share = self._settings.control_share
@@ -245,6 +258,7 @@ class Pipeline:
             generation=case.route.routing.generation,
             missing_features=answer.missing,
             degraded=answer.degraded,
+            unexplained=unexplained,
         )
         if answer.scored is not None:
             decision.score = answer.scored.score

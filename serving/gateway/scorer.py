@@ -13,12 +13,12 @@ import grpc
 import numpy as np
 
 from schemas.scoring_pb2 import Degraded
-from schemas.tf_serving_pb2 import DT_FLOAT, DT_STRING, PredictRequest, PredictResponse
+from schemas.tf_serving_pb2 import DT_FLOAT, DT_STRING, PredictRequest, PredictResponse, Tensor
 from serving.features import Features
 from serving.gateway.stage import Stage
 from serving.inputs import Packer
 
-SIGNATURE = "score_packed"
+_SIGNATURE = "score_packed"
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 # A model server that comes back is found within a second.
@@ -118,11 +118,7 @@ class Scorer:
         at_once: int,
         on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
-        self._predict = channel.unary_unary(
-            _PREDICT,
-            request_serializer=PredictRequest.SerializeToString,
-            response_deserializer=PredictResponse.FromString,
-        )
+        self._predict = predict_over(channel)
         self._model = model
         self._label = label
         self._deadline_s = deadline_s
@@ -162,14 +158,12 @@ class Scorer:
 
     async def _ask_one(self, questions: Sequence[Question]) -> Sequence[Scored | Exception]:
         """Questions for one version."""
-        request = _request(self._model, questions)
+        request = packed_request(self._model, _SIGNATURE, "score", questions)
         began = time.perf_counter()
         try:
             response = await self._call(request, questions[0].version)
         except grpc.aio.AioRpcError as error:
-            cause = _CAUSES.get(error.code(), Degraded.MODEL_FAILED)
-            failure = ModelFailure(cause, f"the model server said {error.code().name}: {error.details()}")
-            return [failure] * len(questions)
+            return [failure_of(error)] * len(questions)
         took_us = round((time.perf_counter() - began) * 1e6)
         return _answers(response, len(questions), took_us)
 
@@ -184,13 +178,33 @@ class Scorer:
         return await self._predict(request, timeout=self._deadline_s)
 
 
-def _request(model: str, questions: Sequence[Question]) -> PredictRequest:
+def predict_over(channel: grpc.aio.Channel) -> grpc.aio.UnaryUnaryMultiCallable[PredictRequest, PredictResponse]:
+    """The method Predict of a model server."""
+    return channel.unary_unary(
+        _PREDICT,
+        request_serializer=PredictRequest.SerializeToString,
+        response_deserializer=PredictResponse.FromString,
+    )
+
+
+def failure_of(error: grpc.aio.AioRpcError) -> ModelFailure:
+    """What a status of the model server means for decisions."""
+    cause = _CAUSES.get(error.code(), Degraded.MODEL_FAILED)
+    return ModelFailure(cause, f"the model server said {error.code().name}: {error.details()}")
+
+
+def packed_request(model: str, signature: str, output: str, questions: Sequence[Question]) -> PredictRequest:
+    """A request for one output of a signature with packed inputs.
+
+    Args:
+        questions: for one version, which the request does not name yet.
+    """
     rows = [question.features for question in questions]
     packer = questions[0].packer
     request = PredictRequest()
     request.model_spec.name = model
-    request.model_spec.signature_name = SIGNATURE
-    request.output_filter.append("score")
+    request.model_spec.signature_name = signature
+    request.output_filter.append(output)
     widths = packer.widths
     for name, dtype, width in (
         ("numeric", DT_FLOAT, widths[0]),
@@ -205,11 +219,14 @@ def _request(model: str, questions: Sequence[Question]) -> PredictRequest:
     return request
 
 
+def numbers_of(tensor: Tensor) -> list[float]:
+    """The values of a float32 tensor; servers may answer in either form."""
+    return np.frombuffer(tensor.tensor_content, "<f4").tolist() if tensor.tensor_content else list(tensor.float_val)
+
+
 def _answers(response: PredictResponse, rows: int, took_us: int) -> Sequence[Scored | Exception]:
     """A score for each row, or what is wrong with it."""
-    spec, tensor = response.model_spec, response.outputs["score"]
-    # Servers may answer in either form.
-    scores = np.frombuffer(tensor.tensor_content, "<f4").tolist() if tensor.tensor_content else list(tensor.float_val)
+    spec, scores = response.model_spec, numbers_of(response.outputs["score"])
     if len(scores) != rows:
         failure = ModelFailure(
             Degraded.MODEL_FAILED, f"version {spec.version.value} gave {len(scores)} scores for {rows} rows"

@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from schemas import scoring_pb2_grpc
 from serving.features import FeatureStore
 from serving.gateway.door import Door
+from serving.gateway.explainer import Explainer
 from serving.gateway.metrics import FeatureWindow, Metrics
 from serving.gateway.outcomes import Outcomes
 from serving.gateway.pipeline import Pipeline
@@ -99,6 +100,7 @@ async def serving(parts: Parts, settings: Settings, surroundings: Surroundings) 
             scorer(STABLE_LABEL, "stable", settings.model_requests),
             scorer(CANARY_LABEL, "canary", settings.model_requests),
             scorer(CANARY_LABEL, "shadow", 1),
+            Explainer(channel, settings.model_name, settings.explain_deadline_s, settings.max_explained),
             settings,
             surroundings,
             metrics,

@@ -11,7 +11,7 @@ from schemas.scoring_pb2 import Degraded
 from serving.decisions.record import Entry, ShadowEntry
 from serving.features import Features
 from serving.gateway.arms import question
-from serving.gateway.decide import by_model
+from serving.gateway.decide import by_model, reached
 from serving.gateway.metrics import Metrics
 from serving.gateway.refusal import Refusal
 from serving.gateway.routes import Route
@@ -81,7 +81,7 @@ class Shadows:
             scored = await self._scorer.ask(question(route, candidate, features))
             if scored.version != version:
                 raise ModelFailure(Degraded.MODEL_FAILED, f"version {scored.version} answered for {version}")
-            outcome = by_model(scored.score, candidate.bundle.thresholds, hits).outcome
+            outcome = by_model(reached(scored.score, candidate.bundle.thresholds), hits).outcome
             said = replace(said, outcome=outcome, score=scored.score, model_us=scored.took_us)
             self._metrics.shadowed(version, decided, outcome)
         except ModelFailure as failure:

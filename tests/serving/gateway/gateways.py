@@ -122,15 +122,21 @@ class Models:
         labels: what each label stands for.
         requests: all that were asked, by the label or number they asked for.
         rows: how many scores it gives for how many rows.
+        explain: attributions of one row; None where the versions have no such signature.
+        explained: versions that were asked for attributions.
     """
 
     say: dict[int, Say]
     labels: dict[str, int]
     requests: list[tuple[str, tf_serving_pb2.PredictRequest]] = field(default_factory=list)
     rows: Callable[[int], int] = lambda rows: rows
+    explain: Callable[[], Awaitable[list[float]]] | None = None
+    explained: list[int] = field(default_factory=list)
 
     async def Predict(self, request: tf_serving_pb2.PredictRequest, context: Any) -> tf_serving_pb2.PredictResponse:
         spec = request.model_spec
+        if spec.signature_name == "explain":
+            return await self._explain(request, context)
         asked = spec.version_label or str(spec.version.value)
         self.requests.append((asked, request))
         assert (spec.name, spec.signature_name) == ("fraud", "score_packed")
@@ -148,6 +154,16 @@ class Models:
         response.model_spec.version.value = version
         rows = request.inputs["numeric"].tensor_shape.dim[0].size
         response.outputs["score"].float_val.extend([score] * self.rows(rows))
+        return response
+
+    async def _explain(self, request: tf_serving_pb2.PredictRequest, context: Any) -> tf_serving_pb2.PredictResponse:
+        self.explained.append(request.model_spec.version.value)
+        assert list(request.output_filter) == ["attributions"]
+        if self.explain is None:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, 'Serving signature key "explain" not found.')
+            raise AssertionError("abort raises")
+        response = tf_serving_pb2.PredictResponse()
+        response.outputs["attributions"].float_val.extend(await self.explain())
         return response
 
     def asked(self) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.decision import Outcome
 from schemas.thresholds import Thresholds
-from serving.gateway.decide import by_model, by_nobody, by_rules
+from serving.gateway.decide import by_model, by_nobody, reached
 from serving.rules import Condition, Rule
 
 THRESHOLDS = Thresholds(0.5, 0.9, 0.01, 0.5)
@@ -31,13 +31,13 @@ REVIEWS, BLOCKS = rule(Outcome.REVIEW, "NEW_PLACE"), rule(Outcome.BLOCK, "PROBIN
     ],
 )
 def test_a_score_reaches_its_thresholds(score: float, outcome: Outcome, reasons: tuple[str, ...]) -> None:
-    verdict = by_model(score, THRESHOLDS, ())
+    verdict = by_model(reached(score, THRESHOLDS), ())
     assert (verdict.outcome, verdict.reasons) == (outcome, reasons)
 
 
 def test_a_threshold_that_was_not_found_is_never_reached() -> None:
-    assert by_model(1.0, Thresholds(0.5, None, 0.01, 0.5), ()).outcome is Outcome.REVIEW
-    assert by_model(1.0, Thresholds(None, None, 0.01, 0.5), ()).outcome is Outcome.PASS
+    assert reached(1.0, Thresholds(0.5, None, 0.01, 0.5)) is Outcome.REVIEW
+    assert reached(1.0, Thresholds(None, None, 0.01, 0.5)) is Outcome.PASS
 
 
 @pytest.mark.parametrize(
@@ -52,16 +52,22 @@ def test_a_threshold_that_was_not_found_is_never_reached() -> None:
 def test_the_stricter_of_model_and_rules_decides_and_speaks_first(
     score: float, hits: tuple[Rule, ...], outcome: Outcome, reasons: tuple[str, ...]
 ) -> None:
-    verdict = by_model(score, THRESHOLDS, hits)
+    verdict = by_model(reached(score, THRESHOLDS), hits)
     assert (verdict.outcome, verdict.reasons) == (outcome, reasons)
 
 
 def test_a_reason_is_given_once() -> None:
-    assert by_rules((REVIEWS, REVIEWS, rule(Outcome.BLOCK, "NEW_PLACE"))).reasons == ("NEW_PLACE",)
+    assert by_model(Outcome.PASS, (REVIEWS, REVIEWS, rule(Outcome.BLOCK, "NEW_PLACE"))).reasons == ("NEW_PLACE",)
+
+
+def test_the_models_own_reasons_follow_that_of_its_score() -> None:
+    why = ("MODEL_AMOUNT", "MODEL_DEVICE")
+    assert by_model(Outcome.BLOCK, (REVIEWS,), why).reasons == ("SCORE_BLOCK", *why, "NEW_PLACE")
+    assert by_model(Outcome.REVIEW, (REVIEWS, BLOCKS), why).reasons == ("PROBING", "SCORE_REVIEW", *why, "NEW_PLACE")
 
 
 def test_rules_alone_let_pass_what_none_holds_on() -> None:
-    assert by_rules(()).outcome is Outcome.PASS
+    assert by_model(Outcome.PASS, ()).outcome is Outcome.PASS
 
 
 def test_when_nobody_can_tell_it_is_a_review_unless_a_rule_blocks() -> None:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from schemas.scoring_pb2 import Degraded
 from serving.features import Features
+from serving.gateway.explainer import Explainer
 from serving.gateway.scorer import ModelFailure, Question, Scorer, open_channel
 from serving.inputs import Packer
 from serving.model_server.config import Every, ModelSettings
@@ -38,6 +39,16 @@ class Reader(tf.Module):
         texts = tf.reduce_all(categorical == tf.constant([f"ä{place}" for place in range(C)]), axis=1)
         return {"score": tf.where(counting & missing & texts, first[:, 0] / 1000, 1.0)}
 
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, F], tf.float32, name="numeric"),
+            tf.TensorSpec([None, C], tf.string, name="categorical"),
+        ]
+    )
+    def explain(self, numeric: tf.Tensor, categorical: tf.Tensor) -> dict[str, tf.Tensor]:
+        score = self.score_packed(numeric, categorical)["score"]
+        return {"score": score, "attributions": 100 * score[:, tf.newaxis] * tf.one_hot([F], F + C)}
+
 
 def row(first: float) -> Features:
     numbers = tuple(first + place for place in range(F - 1))
@@ -47,7 +58,8 @@ def row(first: float) -> Features:
 @asynchronous
 async def test_a_saved_model_reads_what_was_packed(tmp_path: Path) -> None:
     module = Reader()
-    tf.saved_model.save(module, str(tmp_path / "3"), {"score_packed": module.score_packed})
+    signatures = {"score_packed": module.score_packed, "explain": module.explain}
+    tf.saved_model.save(module, str(tmp_path / "3"), signatures)
     settings = ModelSettings("fraud", tmp_path, Every(), {"stable": 3})
     options = Options(port=0, metrics_port=0, allow_labels_for_unavailable=True)
     packer = Packer(SPEC, SPEC)
@@ -59,6 +71,13 @@ async def test_a_saved_model_reads_what_was_packed(tmp_path: Path) -> None:
             assert [answer.version for answer in answers] == [3] * 5
             assert [answer.score for answer in answers] == pytest.approx([0.1, 0.101, 0.102, 0.103, 0.104])
             assert sizes == [5]
+            explainer = Explainer(channel, "fraud", BOUND_S, 1)
+            assert await explainer.ask(Question(row(100.0), packer, 3), BOUND_S) == (packer.reasons[F],)
+            assert await explainer.ask(Question(row(1.0), packer, 3), BOUND_S) == ()
+            with pytest.raises(ModelFailure, match="NOT_FOUND"):
+                await explainer.ask(Question(row(100.0), packer, 4), BOUND_S)
+            with pytest.raises(ModelFailure, match="no time"):
+                await explainer.ask(Question(row(100.0), packer, 3), 0.0)
             # A label that the server does not know: the version is asked by its number, if there is one.
             absent = Scorer(channel, "fraud", "canary", BOUND_S, 64, 1)
             assert (await absent.ask(Question(row(100.0), packer, 3))).version == 3
