@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from components.backtest import BacktestConfig
 from components.baselines import BaselineConfig
 from components.evaluation import EvaluationConfig
 from components.expectations import SAMPLE_ROWS
@@ -32,6 +33,7 @@ class RunConfig:
         expectation_sample_rows: rows of which the expectations are checked.
         transform_statistics: let Transform write statistics of the training rows before and behind it, too; they take
             longer than the transform graph.
+        backtest: how `fraudops backtest` uses the rows of a fold.
         rules: the rule set beside which the model is to decide; None stands for the one that ships.
         accept: what stops of the checks people accept, each with who and why.
     """
@@ -46,6 +48,7 @@ class RunConfig:
     drift: DriftConfig = field(default_factory=DriftConfig)
     expectation_sample_rows: int = SAMPLE_ROWS
     transform_statistics: bool = False
+    backtest: BacktestConfig = field(default_factory=BacktestConfig)
     rules: Path | None = None
     accept: tuple[Acceptance, ...] = ()
 

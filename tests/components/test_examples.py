@@ -22,6 +22,7 @@ from components.examples import (
 )
 from components.features import to_float32
 from components.splits import SPLITS, SplitConfig
+from components.transform_graph import parquet_source
 from schemas.errors import ArtifactError, LogError
 from schemas.features import Feature, RowInput, specify
 from schemas.transaction import COLUMN, LABEL
@@ -160,7 +161,7 @@ def test_stock_tfx_reads_the_examples_as_the_curated_schema_has_them(tiny_exampl
 
     from components.features.table import IN_MEMORY
 
-    source = tiny.parquet_source(tiny_examples, "test")
+    source = parquet_source(tiny_examples.root, "test", tiny_examples.spec)
     seen = tiny_examples.root.parent / "as_tfx_read_them"
     seen.mkdir()
 

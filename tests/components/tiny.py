@@ -20,8 +20,6 @@ from schemas.features import FeatureSpec, specify
 from schemas.transaction import DAY_S
 
 if TYPE_CHECKING:
-    from tfx_bsl.tfxio.parquet_tfxio import ParquetTFXIO
-
     from components.trainer import Trained
 
 SPLITS = SplitConfig(warm_up_s=5 * DAY_S)
@@ -65,36 +63,11 @@ def make_examples(folder: Path) -> ExampleSet:
     return ExampleSet(folder / "examples", spec, log, features, mapping.label_delay_s, rows)
 
 
-def parquet_source(examples: ExampleSet, split: str) -> ParquetTFXIO:
-    """A split as stock TFX components read it."""
-    from tfx_bsl.tfxio.parquet_tfxio import ParquetTFXIO
-
-    from components.schema import curated_schema
-
-    return ParquetTFXIO(
-        str(examples.root / f"Split-{split}" / "*"),
-        schema=curated_schema(examples.spec),
-        telemetry_descriptors=["test"],
-    )
-
-
 def analyze(examples: ExampleSet, folder: Path) -> None:
     """Writes the transform graph that TFT makes of the training rows, as TFX's Transform does."""
-    import apache_beam as beam
-    import tensorflow_transform.beam as tft_beam
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from components.transform_graph import write_transform_graph
 
-    from components.features.table import IN_MEMORY
-    from components.transform import preprocessing_fn
-
-    source = parquet_source(examples, "train")
-    with (
-        beam.Pipeline(options=PipelineOptions(list(IN_MEMORY))) as pipeline,
-        tft_beam.Context(temp_dir=str(folder.with_suffix(".scratch"))),
-    ):
-        rows = pipeline | source.BeamSource(batch_size=10_000)
-        graph = (rows, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(preprocessing_fn)
-        _ = graph | tft_beam.WriteTransformFn(str(folder))
+    write_transform_graph(examples.root, "train", examples.spec, folder)
 
 
 RULES_DIGEST = "of the rules beside which the tiny model decides"
