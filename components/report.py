@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from components import volume_plots
-from components.evidence import SplitEvidence
 from components.expectations import ExpectationReport, ExpectationResult
 from components.gate import Reason, Verdict, merged
+from components.gathering import Gathered
+from components.pages import Picture, page
 from components.profiles.report import DriftReport
 from components.rows import RowFlow
 from components.volumes import Volumes
 from schemas.acceptance import Acceptance
 from schemas.errors import ArtifactError
 from schemas.features import FEATURES, ROW_INPUTS, Feature, RowInput
-from schemas.thresholds import Thresholds
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _TEMPLATE = "report.html.j2"
 
 
@@ -43,19 +40,6 @@ class StepLine:
     name: str
     state: str
     seconds: float
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One PNG with the words that stand for it where it cannot be seen."""
-
-    title: str
-    png: bytes
-
-    @property
-    def uri(self) -> str:
-        """The picture as a `data:` URI, so that the page needs no other file."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
 @dataclass(frozen=True)
@@ -84,8 +68,7 @@ class RunReport:
         verdicts: of each gate by its name.
         expectations, drift, anomalies: what the checks found; anomalies are None where validation did not run.
         drift_pictures: of the strongest findings of drift, an overview first.
-        evidence: of each split that was measured.
-        thresholds: that the model travels with.
+        found: what is known about the model; None where none was measured.
         pictures: of the evidence.
         features: names of the inputs of the model.
         left_out: declared features that are not among them.
@@ -108,8 +91,7 @@ class RunReport:
     drift: DriftReport | None = None
     drift_pictures: tuple[Picture, ...] = ()
     anomalies: tuple[Reason, ...] | None = None
-    evidence: tuple[SplitEvidence, ...] = ()
-    thresholds: Thresholds | None = None
+    found: Gathered | None = None
     pictures: tuple[Picture, ...] = ()
     features: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
@@ -124,17 +106,7 @@ class RunReport:
 
 def render(report: RunReport) -> str:
     """The page as HTML: no script, nothing loaded from elsewhere, every value escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"count": _count, "number": _number, "percent": _percent, "moment": _moment}
-    return environment.get_template(_TEMPLATE).render(report=report, log_pictures=_log_pictures(report.volumes))
+    return page(_TEMPLATE, report=report, log_pictures=_log_pictures(report.volumes))
 
 
 def _log_pictures(counted: Volumes | None) -> tuple[Picture, ...]:
@@ -183,24 +155,3 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); run the pipeline again") from error
-
-
-def _moment(at: str) -> str:
-    """ISO 8601 in UTC as people read it, to the minute."""
-    return f"{at[:10]} {at[11:16]} UTC"
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
-
-
-def _number(value: float | str | None, digits: int = 4) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, str) or not math.isfinite(value):
-        return str(value)
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 1_000 else f"{value:.{digits}g}"
-
-
-def _percent(value: float | None, decimals: int = 2) -> str:
-    return "-" if value is None else f"{100 * value:.{decimals}f} %"

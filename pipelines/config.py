@@ -34,6 +34,7 @@ class RunConfig:
         transform_statistics: let Transform write statistics of the training rows before and behind it, too; they take
             longer than the transform graph.
         backtest: how `fraudops backtest` uses the rows of a fold.
+        owner: who answers for the model, in one line; for its card.
         rules: the rule set beside which the model is to decide; None stands for the one that ships.
         accept: what stops of the checks people accept, each with who and why.
     """
@@ -49,6 +50,7 @@ class RunConfig:
     expectation_sample_rows: int = SAMPLE_ROWS
     transform_statistics: bool = False
     backtest: BacktestConfig = field(default_factory=BacktestConfig)
+    owner: str = ""
     rules: Path | None = None
     accept: tuple[Acceptance, ...] = ()
 

@@ -17,6 +17,7 @@ from components.evaluation import refusal_reasons
 from components.examples import COUNTS_FILE
 from components.gate import Reason, Verdict, anomaly_reasons, decide, merged
 from components.gathering import Gathered
+from components.pages import Picture, evidence_pictures
 from components.registry.client import connect
 from components.registry.stops import StoppedRun, record_stop
 from components.rows import RowFlow, outcomes, row_flows
@@ -251,9 +252,8 @@ def _report(
         drift=_read(outputs, "drift", DriftResult.FILE, report.read_drift),
         drift_pictures=_drift_pictures(outputs),
         anomalies=_anomalies(outputs),
-        evidence=tuple(evidence.splits.values()) if evidence else (),
-        thresholds=evidence.thresholds if evidence else None,
-        pictures=_pictures(folder) if folder else (),
+        found=evidence,
+        pictures=evidence_pictures(folder) if folder else (),
         features=tuple(i.name for i in FeatureSpec.from_json((spec / FeatureSpecification.FILE).read_text()).inputs)
         if spec
         else (),
@@ -270,14 +270,7 @@ _DIGESTED = (("examples", "examples"), ("schema", "schema"), ("evaluator", "eval
 def _drift_pictures(outputs: Outputs) -> tuple[report.Picture, ...]:
     folder = outputs.get(("drift", "result"), Path("-")) / DriftResult.PICTURES
     pictures = sorted(folder.glob("*.png"), key=lambda one: (one.stem != "overview", one.stem))
-    return tuple(report.Picture(f"drift: {one.stem.replace('_', ' ')}", one.read_bytes()) for one in pictures)
-
-
-def _pictures(folder: Path) -> tuple[report.Picture, ...]:
-    """The test split first, because it is what the model is judged by; the course of training last."""
-    order = {"test": 0, "validation": 1, "history": 2}
-    pictures = sorted(folder.glob("*.png"), key=lambda one: (order[one.stem.partition("_")[0]], one.stem))
-    return tuple(report.Picture(one.stem.replace("_", " "), one.read_bytes()) for one in pictures)
+    return tuple(Picture(f"drift: {one.stem.replace('_', ' ')}", one.read_bytes()) for one in pictures)
 
 
 def _span(outputs: Outputs) -> str:

@@ -25,7 +25,8 @@ from components.evaluation import evaluation_digest
 from components.examples import COUNTS_FILE
 from components.gate import merged
 from components.gathering import Gathered
-from components.model_card import describe
+from components.model_card import HTML_FILE, JSON_FILE, ModelCard
+from components.pages import evidence_pictures
 from components.registry.client import connect
 from components.registry.registration import Registration, read_signature, register
 from components.rows import outcomes, row_flows
@@ -62,6 +63,8 @@ def register_model(
     baseline: InputArtifact[DriftBaseline],
     pushed_model: OutputArtifact[PushedModel],
     source: Parameter[str],
+    label_delay_s: Parameter[int],
+    owner: Parameter[str],
     model_name: Parameter[str],
     tracking_uri: Parameter[str],
     artifact_root: Parameter[str],
@@ -81,6 +84,25 @@ def register_model(
     gates = merged(read_verdict(one.uri) for one in (ingest_verdict, verdict, model_verdict))
     trained = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
     span = f"{ingest['first_event'][:10]} to {ingest['last_event'][:10]}"
+    spec = read_spec(saved_model)
+    digests = {
+        "saved_model": directory_digest(saved_model),
+        "evaluation": evaluation_digest(Path(evaluation.uri)),
+        "schema": directory_digest(Path(schema.uri)),
+    }
+    card = ModelCard(
+        source=source,
+        span=span,
+        label_delay_s=label_delay_s,
+        rows=rows,
+        features=[i.name for i in spec.inputs],
+        found=found,
+        verdict=gates,
+        left_out=spec.left_out,
+        owner=owner,
+        digests=digests,
+        code_version=code_version,
+    )
     with tempfile.TemporaryDirectory() as scratch:
         collected = Path(scratch) / "evidence"
         shutil.copytree(folder, collected)
@@ -89,13 +111,15 @@ def register_model(
             ignored = shutil.ignore_patterns(ExpectationResult.DATA_DOCS)
             shutil.copytree(artifact.uri, collected / artifact.type_name, ignore=ignored)
         write_file(collected / GateVerdict.TYPE_NAME, gates)
+        (collected / JSON_FILE).write_text(card.to_json(), encoding="utf-8")
+        (collected / HTML_FILE).write_text(card.to_html(evidence_pictures(folder)), encoding="utf-8")
         version = register(
             connect(tracking_uri),
             Registration(
                 saved_model=saved_model,
-                digest_saved_model=directory_digest(saved_model),
-                digest_evaluation=evaluation_digest(Path(evaluation.uri)),
-                digest_schema=directory_digest(Path(schema.uri)),
+                digest_saved_model=digests["saved_model"],
+                digest_evaluation=digests["evaluation"],
+                digest_schema=digests["schema"],
                 data_span=span,
                 code_version=code_version,
                 mlmd_model_id=model.id,
@@ -104,15 +128,7 @@ def register_model(
                 gate="passed",
                 signature=read_signature(saved_model),
                 evidence=collected,
-                description=describe(
-                    source,
-                    span,
-                    rows,
-                    list(found.splits.values()),
-                    found.thresholds,
-                    gates,
-                    read_spec(saved_model).left_out,
-                ),
+                description=card.to_markdown(),
                 run_name=f"{source} {ingest['last_event'][:10]}",
                 params={key: json.dumps(value) for key, value in json.loads(training).items()}
                 | {"replicas": str(trained["replicas"]), "fitted_positive_weight": f"{trained['positive_weight']:.6g}"},

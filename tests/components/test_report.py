@@ -10,16 +10,20 @@ from typing import Any
 
 import pytest
 
-from components.evidence import measure
+from components.comparison import Rival
+from components.evidence import SplitEvidence, measure
 from components.expectations import ExpectationReport, ExpectationResult
+from components.footprint import Footprint
 from components.gate import Reason, decide
+from components.gathering import Gathered
+from components.measures import Estimate
+from components.pages import Picture
 from components.profiles.findings import Finding
 from components.profiles.periods import Period
 from components.profiles.report import DriftReport
 from components.report import (
     LeftOut,
     Link,
-    Picture,
     RunReport,
     StepLine,
     left_out,
@@ -28,6 +32,7 @@ from components.report import (
     render,
 )
 from components.rows import RowFlow
+from components.slices import SliceEvidence
 from components.volumes import Maturity, Volumes
 from schemas.acceptance import Acceptance
 from schemas.errors import ArtifactError
@@ -56,6 +61,12 @@ DRIFT = DriftReport(
 )
 VOLUMES = Volumes(("2024-01-01", "2024-01-02"), (600, 400), (600, 0), (6, 0), Maturity((0.1, 0.9), (0.5, 1.0), 7.0))
 ACCEPTED = Acceptance("schema", "a new market", "m.keller", "country", "2026-03-01T12:00:00+00:00")
+
+
+def found(evidence: SplitEvidence, **given: Any) -> Gathered:
+    """All that is known of a model, which is little."""
+    parts = {"rivals": (), "slices": (), "footprint": Footprint(3_145_728, 0.25, 0.75)} | given
+    return Gathered({evidence.split: evidence}, AT, **parts)
 
 
 def bare(**given: Any) -> RunReport:
@@ -91,8 +102,7 @@ def full() -> RunReport:
         expectations=EXPECTATIONS,
         drift=DRIFT,
         anomalies=(),
-        evidence=(evidence,),
-        thresholds=AT,
+        found=found(evidence),
         pictures=(Picture("test: roc", b"\x89PNG"),),
         features=("amount_base_minor", "card_id_count_1h"),
         left_out=(LeftOut("device_id_count_1h", ("device_id",)),),
@@ -154,6 +164,25 @@ def test_a_whole_run_is_told() -> None:
         assert said in told, said
 
 
+def test_other_models_and_slices_are_told_with_their_intervals() -> None:
+    evidence = measure("test", [0, 0, 1, 1], [0.1, 0.6, 0.55, 0.9], [100, 200, 300, 700], [1, 2, 3, 4], [0] * 4, AT)
+    champion = Rival(
+        "champion", {"average_precision": Estimate(0.8, 0.7, 0.9)}, {"average_precision": Estimate(0.033, -0.1, 0.2)}
+    )
+    slices = (
+        SliceEvidence("channel online", 900, 40, True, {"review_recall": Estimate(0.5, 0.25, 0.75)}),
+        SliceEvidence("country XK", 9, 1, False),
+    )
+    told = words(render(bare(found=found(evidence, rivals=(champion,), slices=slices))))
+    for said in (
+        "average precision 0.833 0.8 0.7 to 0.9 less 0.033 -0.1 to 0.2",
+        "channel online 900 40 - 50.0 % 25.0 % to 75.0 %",
+        "measured: country XK (9, 1 frauds).",
+        "3.0 MiB; a single row takes 0.25 ms",
+    ):
+        assert said in told, said
+
+
 def test_the_page_needs_no_script_and_no_other_file() -> None:
     html = render(full())
     page = Page(html)
@@ -210,7 +239,7 @@ def test_a_run_that_got_nowhere_says_what_it_did_not_reach() -> None:
 
 def test_a_split_without_frauds_is_told_without_numbers() -> None:
     nothing = measure("test", [0, 0], [0.1, 0.2], [1, 1], [1, 2], [0, 0], AT)
-    told = words(render(bare(evidence=(nothing,), thresholds=AT)))
+    told = words(render(bare(found=found(nothing))))
     assert "average precision - " in told
     assert "Split test holds no fraud" in told
 
