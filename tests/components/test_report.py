@@ -65,8 +65,8 @@ ACCEPTED = Acceptance("schema", "a new market", "m.keller", "country", "2026-03-
 
 def found(evidence: SplitEvidence, **given: Any) -> Gathered:
     """All that is known of a model, which is little."""
-    parts = {"rivals": (), "slices": (), "footprint": Footprint(3_145_728, 0.25, 0.75)} | given
-    return Gathered({evidence.split: evidence}, AT, **parts)
+    parts: dict[str, Any] = {"rivals": (), "slices": (), "footprint": Footprint(3_145_728, 0.25, 0.75)}
+    return Gathered({evidence.split: evidence}, AT, **parts | given)
 
 
 def bare(**given: Any) -> RunReport:
