@@ -14,6 +14,7 @@ from components.baselines import BaselineConfig
 from components.evaluation import EvaluationConfig
 from components.expectations import SAMPLE_ROWS
 from components.gathering import EvidenceConfig
+from components.infra import InfraConfig
 from components.model_gate import ModelGateConfig
 from components.profiles.config import DriftConfig
 from components.splits import SplitConfig
@@ -46,6 +47,7 @@ class RunConfig:
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
     model_gate: ModelGateConfig = field(default_factory=ModelGateConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    infra: InfraConfig = field(default_factory=InfraConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
     expectation_sample_rows: int = SAMPLE_ROWS
     transform_statistics: bool = False

@@ -177,7 +177,8 @@ def load(path: Path) -> Definition:
 
 def _below(definition: Definition, folder: Path) -> Definition:
     """Relative paths, from the folder of the file on."""
-    rules, password = definition.config.rules, definition.metadata_password_file
+    config, password = definition.config, definition.metadata_password_file
+    server = config.infra.model_server
     source = definition.source
     return replace(
         definition,
@@ -185,7 +186,11 @@ def _below(definition: Definition, folder: Path) -> Definition:
         log=str(folder / definition.log),
         workspace=folder / definition.workspace,
         metadata_password_file=folder / password if password else None,
-        config=replace(definition.config, rules=folder / rules if rules else None),
+        config=replace(
+            config,
+            rules=folder / config.rules if config.rules else None,
+            infra=replace(config.infra, model_server=folder / server if server else None),
+        ),
     )
 
 

@@ -180,7 +180,7 @@ def _pushed(steps: Mapping[str, Step]) -> Mapping[str, str | int | float]:
 
 
 # Those that write a verdict; the Evaluator blesses instead.
-_GATES = ("ingest", "gate", "model_gate")
+_GATES = ("ingest", "gate", "model_gate", "infra")
 
 
 def _verdicts(steps: Mapping[str, Step], outputs: Outputs) -> dict[str, Verdict]:

@@ -19,6 +19,7 @@ from components.steps.evidence import gather_evidence
 from components.steps.examples import build_examples
 from components.steps.expectations import check_expectations
 from components.steps.gate import data_gate
+from components.steps.infra import validate_infra
 from components.steps.ingest import ingest_log
 from components.steps.model_gate import judge_model
 from components.steps.parameters import to_parameter
@@ -310,41 +311,59 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                     ),
                 ).with_id("model_gate")
                 with tfx.dsl.Cond(_passed(model_gate)):
-                    registration = register_model(
+                    infra = validate_infra(
                         model=trainer.outputs["model"],
-                        blessing=evaluator.outputs["blessing"],
-                        evaluation=evaluator.outputs["evaluation"],
-                        evidence=evidence.outputs["evidence"],
-                        statistics=statistics.outputs["statistics"],
-                        schema=schema.outputs["schema"],
-                        transactions=ingest.outputs["transactions"],
                         examples=examples.outputs["examples"],
-                        ingest_verdict=ingest.outputs["verdict"],
-                        verdict=gate.outputs["verdict"],
-                        model_verdict=model_gate.outputs["verdict"],
-                        expectation_result=expectations.outputs["result"],
-                        drift_result=drift.outputs["result"],
-                        baseline=drift.outputs["baseline"],
-                        source=run.mapping.source,
-                        label_delay_s=mapping.label_delay_s,
-                        owner=config.owner,
-                        model_name=MODEL_NAME,
-                        tracking_uri=run.services.tracking_uri,
-                        artifact_root=run.services.artifact_root or "",
-                        training=to_parameter(config.training),
-                        code_version=code_version(),
+                        settings=to_parameter(config.infra),
                         code=code_digest(
-                            "components.gathering",
-                            "components.registry",
-                            "components.model_card",
-                            "components.pages",
-                            "components.rows",
-                            "components.steps.register",
+                            "components.examples",
+                            "components.export",
+                            "components.infra",
+                            "components.model_server",
+                            "components.scoring",
+                            "components.steps.infra",
+                            "components.steps.verdicts",
+                            "components.tether",
+                            "serving.model_server",
                         ),
-                    ).with_id("registration")
+                    ).with_id("infra")
+                    with tfx.dsl.Cond(_passed(infra)):
+                        registration = register_model(
+                            model=trainer.outputs["model"],
+                            blessing=evaluator.outputs["blessing"],
+                            evaluation=evaluator.outputs["evaluation"],
+                            evidence=evidence.outputs["evidence"],
+                            statistics=statistics.outputs["statistics"],
+                            schema=schema.outputs["schema"],
+                            transactions=ingest.outputs["transactions"],
+                            examples=examples.outputs["examples"],
+                            ingest_verdict=ingest.outputs["verdict"],
+                            verdict=gate.outputs["verdict"],
+                            model_verdict=model_gate.outputs["verdict"],
+                            infra_verdict=infra.outputs["verdict"],
+                            expectation_result=expectations.outputs["result"],
+                            drift_result=drift.outputs["result"],
+                            baseline=drift.outputs["baseline"],
+                            source=run.mapping.source,
+                            label_delay_s=mapping.label_delay_s,
+                            owner=config.owner,
+                            model_name=MODEL_NAME,
+                            tracking_uri=run.services.tracking_uri,
+                            artifact_root=run.services.artifact_root or "",
+                            training=to_parameter(config.training),
+                            code_version=code_version(),
+                            code=code_digest(
+                                "components.gathering",
+                                "components.registry",
+                                "components.model_card",
+                                "components.pages",
+                                "components.rows",
+                                "components.steps.register",
+                            ),
+                        ).with_id("registration")
     return [
         ingest, examples, schema, statistics, anomalies, expectations, champion, drift, gate,
-        transform, trainer, baselines, evidence, evaluator, model_gate, registration,
+        transform, trainer, baselines, evidence, evaluator, model_gate, infra, registration,
     ]  # fmt: skip
 
 

@@ -58,6 +58,7 @@ def register_model(
     ingest_verdict: InputArtifact[GateVerdict],
     verdict: InputArtifact[GateVerdict],
     model_verdict: InputArtifact[GateVerdict],
+    infra_verdict: InputArtifact[GateVerdict],
     expectation_result: InputArtifact[ExpectationResult],
     drift_result: InputArtifact[DriftResult],
     baseline: InputArtifact[DriftBaseline],
@@ -81,7 +82,7 @@ def register_model(
     ingest = json.loads((Path(transactions.uri) / Transactions.REPORT).read_text(encoding="utf-8"))
     rows = json.loads((Path(examples.uri) / COUNTS_FILE).read_text(encoding="utf-8"))
     flows = row_flows(ingest, rows)
-    gates = merged(read_verdict(one.uri) for one in (ingest_verdict, verdict, model_verdict))
+    gates = merged(read_verdict(one.uri) for one in (ingest_verdict, verdict, model_verdict, infra_verdict))
     trained = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
     span = f"{ingest['first_event'][:10]} to {ingest['last_event'][:10]}"
     spec = read_spec(saved_model)

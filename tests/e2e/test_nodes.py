@@ -28,7 +28,8 @@ PROJECT = Path(__file__).parents[2]
 BOUND_S = 1_200
 NODES = (
     "ingest", "examples", "schema", "statistics", "anomalies", "expectations", "champion", "drift", "gate", "transform",
-    "trainer", "baselines", "evidence", "evaluator", "model_gate", "registration",
+    "trainer", "baselines", "evidence", "evaluator", "model_gate", "infra",
+    "registration",
 )  # fmt: skip
 SPAN, DAYS = "2024-02-19", 50
 # Runs a node in which writing a table leaves half of it, and another file, and then the process is killed.
@@ -173,6 +174,7 @@ def test_gates_say_what_they_found_and_the_others_say_nothing(by_node: Scheduled
         "gate": True,
         "evaluator": True,
         "model_gate": True,
+        "infra": True,
     }
     assert [reason["subject"] for reason in results["gate"]["reasons"]] == ["baseline"]
     assert results["registration"]["model_version"] == 1

@@ -154,7 +154,9 @@ def test_an_edited_preprocessing_function_runs_the_transform_and_what_follows_it
     )
     assert done.returncode == 0, done.stderr
     answer = Answer(done.returncode, json.loads(done.stdout))
-    assert ran(answer) == {"transform", "trainer", "baselines", "evaluator", "evidence", "model_gate", "registration"}
+    assert ran(answer) == {
+        "transform", "trainer", "baselines", "evaluator", "evidence", "model_gate", "infra", "registration"
+    }  # fmt: skip
 
 
 def test_amounts_in_another_unit_are_stopped_by_name(first_run: Answer, site: Site, fraudops: Call) -> None:
@@ -163,7 +165,9 @@ def test_amounts_in_another_unit_are_stopped_by_name(first_run: Answer, site: Si
     assert answer.code == 1
     assert answer.fields["status"] == "gate_failed"
     assert answer.fields["model_version"] is None
-    behind_the_gate = ("transform", "trainer", "baselines", "evaluator", "evidence", "model_gate", "registration")
+    behind_the_gate = (
+        "transform", "trainer", "baselines", "evaluator", "evidence", "model_gate", "infra", "registration"
+    )  # fmt: skip
     assert {name: answer.fields["steps"][name] for name in behind_the_gate} == dict.fromkeys(behind_the_gate, "skipped")
     stops = [reason for reason in answer.fields["gate"]["reasons"] if reason["severity"] == "stop"]
     assert any("median amount" in reason["message"] and "unit" in reason["message"] for reason in stops)
@@ -288,3 +292,19 @@ def test_a_model_beyond_its_bounds_is_not_registered_until_somebody_accepts_it(
     accepted = fraudops([*arguments, "--accept", "model:size=the disks are large", "--by", "m.keller"])
     assert accepted.code == 0, accepted.fields
     assert ran(accepted) == {"model_gate", "registration"}
+
+
+def test_a_model_that_is_not_served_as_it_was_trained_is_not_registered(
+    first_run: Answer, site: Site, fraudops: Call, tmp_path: Path
+) -> None:
+    settings = tmp_path / "exact.yaml"
+    # Finer than float32.
+    settings.write_text(yaml.safe_dump({**SETTINGS, "infra": {"tolerance": 1e-12}}), encoding="utf-8")
+    arguments = site.arguments()
+    arguments[arguments.index("--config") + 1] = str(settings)
+    stopped = fraudops(arguments)
+    assert (stopped.code, stopped.fields["model_version"]) == (1, None)
+    assert ran(stopped) == {"infra"}
+    stops = [reason for reason in stopped.fields["gate"]["reasons"] if reason["severity"] == "stop"]
+    assert {(stop["check"], stop["subject"]) for stop in stops} >= {("infra", "score_packed")}
+    assert stopped.fields["steps"]["registration"] == "skipped"

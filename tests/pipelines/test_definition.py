@@ -27,13 +27,14 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         source="mapping.yaml",
         metadata="postgresql://mlmd@db/meta",
         metadata_password_file="secret",
-        config={"rules": "rules.yaml"},
+        config={"rules": "rules.yaml", "infra": {"model_server": "tensorflow_model_server"}},
     )
     assert found.source == str(tmp_path / "mapping.yaml")
     assert found.log == str(tmp_path / "logs" / "{SPAN}.parquet")
     assert found.workspace == tmp_path / "workspace"
     assert found.metadata_password_file == tmp_path / "secret"
     assert found.config.rules == tmp_path / "rules.yaml"
+    assert found.config.infra.model_server == tmp_path / "tensorflow_model_server"
     assert loaded(tmp_path, log="/data/log.csv").log == "/data/log.csv"
     assert loaded(tmp_path).source == "simulated"
 

@@ -42,13 +42,14 @@ def test_another_format_and_what_is_no_manifest_are_refused() -> None:
             Manifest.from_json(text)
 
 
-def test_the_training_pipeline_has_four_gates_and_what_stands_under_them() -> None:
+def test_the_training_pipeline_has_five_gates_and_what_stands_under_them() -> None:
     with quiet():  # as the command does: TFX uses what protobuf has deprecated
         nodes = {node.name: node for node in plan(DEFINITION)}
-    assert [name for name, node in nodes.items() if node.is_gate] == ["ingest", "gate", "evaluator", "model_gate"]
+    gates = ("ingest", "gate", "evaluator", "model_gate", "infra")
+    assert tuple(name for name, node in nodes.items() if node.is_gate) == gates
     assert nodes["ingest"].upstream == nodes["ingest"].under == ()
     assert nodes["trainer"].under == ("ingest", "gate")
-    assert nodes["registration"].under == ("ingest", "gate", "evaluator", "model_gate")
+    assert nodes["registration"].under == gates
     order = list(nodes)
     for name, node in nodes.items():
         assert all(order.index(one) < order.index(name) for one in (*node.upstream, *node.under))

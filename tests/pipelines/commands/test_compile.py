@@ -32,8 +32,8 @@ def test_the_manifest_for_airflow_says_what_the_definition_says(
         None,
     )
     nodes = {node.id: node for node in manifest.nodes}
-    assert [id for id, node in nodes.items() if node.is_gate] == ["ingest", "gate", "evaluator", "model_gate"]
-    assert nodes["registration"].under == ("ingest", "gate", "evaluator", "model_gate")
+    assert [id for id, node in nodes.items() if node.is_gate] == ["ingest", "gate", "evaluator", "model_gate", "infra"]
+    assert nodes["registration"].under == ("ingest", "gate", "evaluator", "model_gate", "infra")
     assert (nodes["trainer"].retries, nodes["evidence"].retries) == (5, 2)
     assert [one.name for one in out.parent.iterdir()] == ["fraud.json"]
 
