@@ -46,6 +46,31 @@ def test_the_network_is_a_tower_over_numbers_and_an_embedding_per_text_input():
     assert [layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)] == [0.3] * 3
 
 
+def parameters(block, units):
+    network = build_network(Shape(10, ()), units, 0.3, seed=1, block=block)
+    assert network.output_shape == (None, 1)
+    return network.count_params()
+
+
+def test_a_residual_block_has_two_layers_and_projects_only_where_widths_differ():
+    assert parameters("plain", (8,)) == 11 * 8 + 9
+    assert parameters("residual", (10,)) == 2 * 11 * 10 + 11
+    assert parameters("residual", (8,)) == 11 * 8 + 9 * 8 + 11 * 8 + 9
+
+
+def test_what_a_gate_shuts_out_does_not_reach_the_logit():
+    network = build_network(Shape(3, ()), (4,), 0.0, seed=1, block="gated")
+    assert parameters("gated", (8,)) == 2 * 11 * 8 + 9
+    gate, value = network.get_layer("gate_0"), network.get_layer("value_0")
+    # a gate that is shut for large first numbers, whatever the other layer makes of them
+    gate.set_weights([np.array([[-1e3] * 4, [0] * 4, [0] * 4], np.float32), np.zeros(4, np.float32)])
+    assert np.any(value.get_weights()[0])
+    rows = np.array([[5, 1, 1], [7, -1, 2], [-5, 1, 1]], np.float32)
+    shut, also_shut, through = network({"numeric": rows}).numpy()[:, 0]
+    assert shut == also_shut == 0
+    assert through != 0
+
+
 def test_without_text_the_network_reads_numbers_alone():
     shape = Shape(4, ())
     network = build_network(shape, (8,), 0.0, seed=1)
