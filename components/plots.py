@@ -214,7 +214,7 @@ def cost(split: str, labels: Bools, scores: Floats, amounts: Floats, thresholds:
             if at:
                 point = (at / scores.size, loss[at - 1] / scores.size)
                 axes.plot(*point, "o", color=colour, markersize=7, markeredgecolor="white", zorder=3)
-                axes.annotate(f"{name} from {threshold:.3g}", point, (7, 7), **beside("left"))
+                axes.annotate(f"{name} from {threshold:.3g}", point, (-8, -13), **beside("right"))
         axes.axvline(thresholds.alert_budget, color=GUIDE, linestyle=":", linewidth=1.4)
         axes.annotate("budget", (thresholds.alert_budget, 0), (3, 4), **beside("left"))
         axes.set_xscale("log")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,8 @@ def _bands(amounts: NDArray[np.int64], bands: int) -> Iterator[Slice]:
         return
     edges = np.unique(np.quantile(amounts, np.arange(1, bands) / bands, method="lower"))
     band = np.searchsorted(edges, amounts, "left")
-    names = [f"up to {edge:,}" for edge in edges] + [f"above {edges[-1]:,}" if edges.size else "any"]
+    between = [f"{low + 1:,} to {high:,}" for low, high in pairwise(edges)]
+    names = [f"up to {edges[0]:,}", *between, f"above {edges[-1]:,}"] if edges.size else ["any"]
     for at, name in enumerate(names):
         yield Slice(f"amount {name}", band == at)
 

@@ -175,7 +175,7 @@ def test_other_models_and_slices_are_told_with_their_intervals() -> None:
     )
     told = words(render(bare(found=found(evidence, rivals=(champion,), slices=slices))))
     for said in (
-        "average precision 0.833 0.8 0.7 to 0.9 less 0.033 -0.1 to 0.2",
+        "average precision 0.833 0.8 0.7 to 0.9 +0.033 (-0.1 to +0.2)",
         "channel online 900 40 - 50.0 % 25.0 % to 75.0 %",
         "measured: country XK (9, 1 frauds).",
         "3.0 MiB; a single row takes 0.25 ms",

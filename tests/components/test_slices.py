@@ -54,6 +54,15 @@ def test_of_many_values_the_most_frequent_are_slices() -> None:
     assert found["amount any"] == [0, 1, 2, 3]
 
 
+def test_bands_of_amounts_meet_and_do_not_overlap() -> None:
+    found = names_of(config=SliceConfig(amount_bands=3))
+    assert [(name, rows) for name, rows in found.items() if name.startswith("amount")] == [
+        ("amount up to 200", [0, 1]),
+        ("amount 201 to 300", [2]),
+        ("amount above 300", [3]),
+    ]
+
+
 def test_amounts_that_are_all_one_make_one_band() -> None:
     bands = [name for name in names_of(amounts_base_minor=np.full(4, 7)) if name.startswith("amount")]
     assert bands == ["amount up to 7"]
