@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_WIDE_PIXELS = 1_000
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,12 @@ class Picture:
     def uri(self) -> str:
         """The picture as a `data:` URI, so that the page needs no other file."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it needs a row of its own to be read."""
+        # The width is the first field of a PNG's first chunk.
+        return int.from_bytes(self.png[16:20], "big") > _WIDE_PIXELS
 
 
 def page(template: str, **values: Any) -> str:

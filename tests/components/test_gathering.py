@@ -69,7 +69,7 @@ def test_slices_part_the_rows_of_a_split(tiny_model: Model) -> None:
 
 def test_the_quietest_round_counts() -> None:
     seconds = iter(range(10_000_000))
-    calls = []
+    calls: list[None] = []
 
     def call() -> None:
         calls.append(None)

@@ -265,3 +265,11 @@ def test_a_file_of_another_kind_is_named(text: str, tmp_path: Path) -> None:
     for read in (read_expectations, read_drift):
         with pytest.raises(ArtifactError, match=r"odd\.json"):
             read(tmp_path / "odd.json")
+
+
+def test_a_picture_that_is_wide_has_a_row_of_its_own() -> None:
+    from components import comparison_plots, plots
+
+    wide = Picture("rivals", comparison_plots.rivals({"average_precision": Estimate(0.5)}, ()))
+    assert (wide.is_wide, Picture("history", plots.history({})).is_wide) == (True, False)
+    assert render(bare(pictures=(wide,))).count('<figure class="wide">') == 1
