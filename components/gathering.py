@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components import comparison_plots, plots
+from components import attributions, comparison_plots, plots
 from components.comparison import CHAMPION, Rival, compare
 from components.evidence import SplitEvidence, replicated, told
 from components.examples import read_features, read_rows
@@ -130,7 +130,8 @@ def gather(
     for name, by_split in baselines.items():
         chosen = _chosen_alike(splits[VALIDATION].rescored(by_split[VALIDATION]), thresholds)
         rivals[name] = test.rescored(by_split[TEST]), chosen
-    slices = cut_split(examples_root, TEST, read_spec(saved_model), config.slices)
+    spec = read_spec(saved_model)
+    slices = cut_split(examples_root, TEST, spec, config.slices)
     gathered = Gathered(
         {split: told(split, splits[split], measured[split], thresholds, bootstrap.confidence) for split in SPLITS},
         thresholds,
@@ -144,6 +145,10 @@ def gather(
     pictures[f"{TEST}_rivals"] = comparison_plots.rivals(
         estimates(measured[TEST], bootstrap.confidence), gathered.rivals
     )
+    top = attributions.highest(test.score)
+    explained = attributions.attribute(saved_model, examples_root, TEST, top)
+    contributions = attributions.by_input(explained, spec)
+    pictures[f"{TEST}_attributions"] = attributions.picture(contributions, len(explained))
     pictures[f"{TEST}_slices"] = comparison_plots.slices(gathered.slices)
     return gathered, pictures
 

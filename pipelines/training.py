@@ -272,6 +272,7 @@ def _nodes(run: TrainingRun) -> list[BaseNode]:
                 baselines=baselines.outputs["baselines"],
                 settings=to_parameter(config.evidence),
                 code=code_digest(
+                    "components.attributions",
                     "components.comparison",
                     "components.comparison_plots",
                     "components.drawing",

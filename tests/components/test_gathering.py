@@ -44,7 +44,7 @@ def test_the_evidence_is_of_all_rows_with_intervals_and_pictures(
         split: tiny_model.examples.rows[split] for split in ("validation", "test")
     }
     assert "average_precision" in gathered.test.intervals
-    assert {"test_cost", "test_rivals", "test_slices", "validation_roc"} <= set(pictures)
+    assert {"test_attributions", "test_cost", "test_rivals", "test_slices", "validation_roc"} <= set(pictures)
     assert gathered.footprint.size_bytes > 100_000
     assert 0 < gathered.footprint.latency_p50_ms <= gathered.footprint.latency_p99_ms
 
