@@ -46,7 +46,7 @@ class ModelGateConfig:
     max_calibration_error: float = 0.02
     max_calibration_factor: float = 2.0
     max_size_mib: float = 256.0
-    max_latency_ms: float = 20.0
+    max_latency_ms: float = 50.0
 
     def __post_init__(self) -> None:
         for name in ("min_roc_auc", "max_average_precision_loss", "min_slice_part", "max_calibration_error"):
