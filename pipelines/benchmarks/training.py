@@ -43,6 +43,8 @@ _LIGHTGBM = {
     "seed": 7,
     "verbose": -1,
 }
+# Its threads wait by spinning: on a machine that does something else, too, one alone may be several times as fast.
+_LIGHTGBM_THREADS = {"lightgbm": 0, "lightgbm_one_thread": 1}
 
 Rows = tuple[dict[str, np.ndarray], np.ndarray]
 # Seconds from the begin, and validation average precision by then.
@@ -89,11 +91,12 @@ def benchmark(transactions: pa.Table, mapping: SourceMapping, epochs: int, runs:
         return int(optimizer.iterations.numpy())
 
     contest = take_turns(epochs * steps * size, Side(ours, _steps), {"tfx_with_fit": Side(tfx, _steps)}, runs)
-    network, trees = _network_course(train, validation, shape, config), _trees_course(train, validation, spec)
-    target = _TARGET_SHARE * min(best(network), best(trees))
+    network = _network_course(train, validation, shape, config)
+    trees = {name: _trees_course(train, validation, spec, threads) for name, threads in _LIGHTGBM_THREADS.items()}
+    target = _TARGET_SHARE * min(best(course) for course in (network, *trees.values()))
     to_target = Contest(
         _once(len(train[1]), seconds_to(network, target)),
-        {"lightgbm": _once(len(train[1]), seconds_to(trees, target))},
+        {name: _once(len(train[1]), seconds_to(course, target)) for name, course in trees.items()},
     )
     return Result(
         "training",
@@ -106,7 +109,7 @@ def benchmark(transactions: pa.Table, mapping: SourceMapping, epochs: int, runs:
             "epochs": epochs,
             "target_average_precision": target,
             "network_average_precision": best(network),
-            "lightgbm_average_precision": best(trees),
+            "lightgbm_average_precision": best(trees["lightgbm"]),
         },
     )
 
@@ -140,7 +143,7 @@ def _network_course(train: Rows, validation: Rows, shape: Shape, config: Trainin
     return course
 
 
-def _trees_course(train: Rows, validation: Rows, spec: FeatureSpec) -> Course:
+def _trees_course(train: Rows, validation: Rows, spec: FeatureSpec, threads: int) -> Course:
     course: Course = []
     began = time.perf_counter()
 
@@ -153,5 +156,5 @@ def _trees_course(train: Rows, validation: Rows, spec: FeatureSpec) -> Course:
     learnt = lightgbm.Dataset(rows, train[1], categorical_feature=words)
     judged = lightgbm.Dataset(held_out, validation[1], reference=learnt)
     callbacks: list[Callable[..., None]] = [note]
-    lightgbm.train(_LIGHTGBM, learnt, _ROUNDS, valid_sets=[judged], callbacks=callbacks)
+    lightgbm.train({**_LIGHTGBM, "num_threads": threads}, learnt, _ROUNDS, valid_sets=[judged], callbacks=callbacks)
     return course
