@@ -38,6 +38,7 @@ _DECISIONS = pa.schema(
         ("degraded_fallback", pa.string()),
         ("generation", pa.int64()),
         ("missing_features", pa.list_(pa.string())),
+        ("unexplained", pa.string()),
         ("error", pa.string()),
         ("latency_ms", pa.float64()),
     ]
@@ -96,6 +97,7 @@ def decision_fields(decision: scoring_pb2.Decision) -> dict[str, Any]:
         "generation": decision.generation,
         "missing_features": list(decision.missing_features),
         "control_propensity": decision.control_propensity if decision.HasField("control_propensity") else None,
+        "unexplained": decision.unexplained or None,
     }
 
 

@@ -90,7 +90,10 @@ def test_a_decision_is_shown_by_names_and_null_where_nothing_is_set() -> None:
         "generation": 9,
         "missing_features": ["speed"],
         "control_propensity": None,
+        "unexplained": None,
     }
+    late = scoring_pb2.Decision(outcome=scoring_pb2.REVIEW, unexplained="the explanation came too late")
+    assert decision_fields(late)["unexplained"] == "the explanation came too late"
     bare = decision_fields(BARE)
     assert (bare["score"], bare["model"], bare["arm"]) == (None, None, "ARM_UNSPECIFIED")
     assert bare["degraded"] == {"cause": "FEATURES_UNAVAILABLE", "fallback": "REVIEW_ALL", "detail": "locked"}

@@ -9,21 +9,45 @@ from typing import Any
 # Node, what it reads from, and the gates that it is under.
 NODES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("ingest", (), ()),
-    ("examples", ("ingest",), ("ingest",)),
-    ("schema", ("ingest", "examples"), ("ingest",)),
-    ("statistics", ("ingest", "examples", "schema"), ("ingest",)),
-    ("anomalies", ("ingest", "statistics", "schema"), ("ingest",)),
-    ("expectations", ("ingest", "examples"), ("ingest",)),
     ("champion", ("ingest",), ("ingest",)),
-    ("drift", ("ingest", "examples", "schema", "statistics", "champion"), ("ingest",)),
-    ("gate", ("ingest", "anomalies", "expectations", "drift"), ("ingest",)),
+    ("examples", ("ingest",), ("ingest",)),
+    ("expectations", ("ingest", "examples"), ("ingest",)),
+    ("schema", ("ingest", "examples"), ("ingest",)),
+    ("statistics", ("ingest", "examples"), ("ingest",)),
+    ("anomalies", ("ingest", "schema", "statistics"), ("ingest",)),
+    ("drift", ("ingest", "champion", "examples", "schema", "statistics"), ("ingest",)),
+    ("gate", ("ingest", "expectations", "anomalies", "drift"), ("ingest",)),
     ("transform", ("ingest", "examples", "schema", "gate"), ("ingest", "gate")),
-    ("trainer", ("ingest", "examples", "transform", "schema", "gate"), ("ingest", "gate")),
-    ("evidence", ("ingest", "trainer", "examples", "gate"), ("ingest", "gate")),
-    ("evaluator", ("ingest", "examples", "trainer", "champion", "schema", "gate"), ("ingest", "gate")),
-    ("registration", ("ingest", "trainer", "evaluator", "evidence", "gate"), ("ingest", "gate", "evaluator")),
+    ("baselines", ("ingest", "examples", "gate", "transform"), ("ingest", "gate")),
+    ("trainer", ("ingest", "examples", "schema", "gate", "transform"), ("ingest", "gate")),
+    ("evaluator", ("ingest", "champion", "examples", "schema", "gate", "trainer"), ("ingest", "gate")),
+    ("evidence", ("ingest", "champion", "examples", "gate", "baselines", "trainer"), ("ingest", "gate")),
+    ("model_gate", ("ingest", "gate", "evaluator", "evidence"), ("ingest", "gate", "evaluator")),
+    (
+        "infra",
+        ("ingest", "examples", "gate", "trainer", "evaluator", "model_gate"),
+        ("ingest", "gate", "evaluator", "model_gate"),
+    ),
+    (
+        "registration",
+        (
+            "ingest",
+            "examples",
+            "expectations",
+            "schema",
+            "statistics",
+            "drift",
+            "gate",
+            "trainer",
+            "evaluator",
+            "evidence",
+            "model_gate",
+            "infra",
+        ),
+        ("ingest", "gate", "evaluator", "model_gate", "infra"),
+    ),
 )
-GATES = ("ingest", "gate", "evaluator")
+GATES = ("ingest", "gate", "evaluator", "model_gate", "infra")
 
 
 def manifest(definition: Path, name: str = "fraud", start: date = date(2026, 1, 1)) -> dict[str, Any]:
