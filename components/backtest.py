@@ -20,7 +20,9 @@ from schemas.features import FeatureSpec
 from schemas.transaction import DAY_S, LABEL, SECOND_US
 
 if TYPE_CHECKING:
+    from components.model import Shape
     from components.training.config import TrainingConfig
+    from components.training.fit import Rows
 
 # Prequential validation as the Fraud Detection Handbook (Le Borgne et al., 2022, chapter 5) does it on its own log:
 # four folds a week apart, counted back; a week without labels between training and test.
@@ -128,6 +130,71 @@ def spans(first_us: int, fold: Fold, label_delay_s: int, config: BacktestConfig)
     }
 
 
+def known_at(transactions: pa.Table, at_us: int) -> pa.Table:
+    """What is known of transactions at a moment: those before it, without labels that came behind it.
+
+    Args:
+        transactions: canonical.
+        at_us: UTC microseconds.
+    """
+    at = pa.scalar(at_us, pa.timestamp("us", "UTC"))
+    before = transactions.filter(pc.field("event_time") < at)
+    # A label without a time is none; one that is due at the very moment is known.
+    known = pc.less_equal(before["label_time"], at).fill_null(False)
+    for name in (LABEL, "label_time"):
+        values = pc.if_else(known, before[name], pa.scalar(None, before[name].type))
+        before = before.set_column(before.column_names.index(name), before.schema.field(name), values)
+    return before
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The rows of some spans, by the spans' names.
+
+    Attributes:
+        tables: `transaction_id`, `event_time`, the label and the features of each row.
+        arrays: what a network reads of them, inputs by name, and labels float32 `[rows]`; spans without rows are
+            missing.
+        shape: of that network.
+    """
+
+    tables: Mapping[str, pa.Table]
+    arrays: Mapping[str, Rows]
+    shape: Shape
+
+
+def prepare(features: Path, spec: FeatureSpec, of_spans: Mapping[str, tuple[int, int]], scratch: Path) -> Prepared:
+    """Reads the rows of spans, and applies to all the transform graph that is learnt from `train`.
+
+    Args:
+        features: file of `build_feature_table` with the label carried.
+        spec: of these features.
+        of_spans: see `spans`.  Of all but `test`, rows without a label are left out.
+        scratch: an empty folder for examples and the transform graph; whoever made it removes it.
+
+    Raises:
+        LogError: a span other than `gap` has no rows.
+    """
+    import tensorflow_transform as tft
+
+    from components.trainer import network_shape, transform_split
+
+    tables = {}
+    for name, span in of_spans.items():
+        rows = tables[name] = _read(features, span, labelled=name != "test")
+        if not rows.num_rows and name != "gap":
+            raise LogError(f"no row {'with a label ' if name != 'test' else ''}lies in the {name} span {_text(span)}")
+        labels = rows[LABEL].fill_null(False)
+        computed = to_float32(rows).set_column(rows.column_names.index(LABEL), LABEL, labels)
+        write_split(scratch / "examples", name, to_examples(computed, spec), rows.select(_KEYS))
+    write_transform_graph(scratch / "examples", "train", spec, scratch / "graph")
+    graph = tft.TFTransformOutput(str(scratch / "graph"))
+    arrays = {
+        name: transform_split(scratch / "examples", name, spec, graph) for name in tables if tables[name].num_rows
+    }
+    return Prepared(tables, arrays, network_shape(arrays["train"][0], spec, graph))
+
+
 def run_fold(
     features: Path,
     spec: FeatureSpec,
@@ -151,31 +218,18 @@ def run_fold(
     Raises:
         LogError: a span has no rows with a label, or training has no frauds.
     """
-    import tensorflow_transform as tft
-
     from components.devices import strategy_for_this_machine
     from components.model import network_inputs
-    from components.trainer import network_shape, transform_split
     from components.training.fit import fit, refit
 
-    rows = {}
-    for name, span in of_fold.items():
-        rows[name] = _read(features, span, labelled=name != "test")
-        if not rows[name].num_rows and name != "gap":
-            raise LogError(f"no row {'with a label ' if name != 'test' else ''}lies in the {name} span {_text(span)}")
-        labels = rows[name][LABEL].fill_null(False)
-        computed = to_float32(rows[name]).set_column(rows[name].column_names.index(LABEL), LABEL, labels)
-        write_split(scratch / "examples", name, to_examples(computed, spec), rows[name].select(_KEYS))
-    write_transform_graph(scratch / "examples", "train", spec, scratch / "graph")
-    graph = tft.TFTransformOutput(str(scratch / "graph"))
-    arrays = {name: transform_split(scratch / "examples", name, spec, graph) for name in rows if rows[name].num_rows}
-    shape, strategy = network_shape(arrays["train"][0], spec, graph), strategy_for_this_machine()
-    trained = fit(arrays["train"], arrays["validation"], shape, training, strategy)
+    rows = prepare(features, spec, of_fold, scratch)
+    arrays, strategy = rows.arrays, strategy_for_this_machine()
+    trained = fit(arrays["train"], arrays["validation"], rows.shape, training, strategy)
     if config.refit:
-        trained = refit(_together([arrays[n] for n in ("train", "gap", "validation") if n in arrays]), shape, training,
-                        strategy, trained)  # fmt: skip
-    scores = trained.probabilities(network_inputs(arrays["test"][0], shape))
-    return rows["test"].select([*_KEYS, LABEL]).append_column("score", pa.array(scores, pa.float64()))
+        every = _together([arrays[name] for name in ("train", "gap", "validation") if name in arrays])
+        trained = refit(every, rows.shape, training, strategy, trained)
+    scores = trained.probabilities(network_inputs(arrays["test"][0], rows.shape))
+    return rows.tables["test"].select([*_KEYS, LABEL]).append_column("score", pa.array(scores, pa.float64()))
 
 
 _KEYS = ["transaction_id", "event_time"]

@@ -80,12 +80,9 @@ def backtest(
         LogError: the log has too many bad rows, or is too short.
     """
     use_logical_cpus(config.training.logical_cpu_devices)
-    key = workspace.card_key() if mapping.card_id_is == "number" else None
     say(f"reading {log}")
-    read = ingest(log, mapping, key)
-    if too_many := excess(read.report, mapping):
-        raise LogError(too_many)
-    times_us = read.transactions["event_time"].cast(pa.int64())
+    read = transactions_of(log, mapping, workspace)
+    times_us = read["event_time"].cast(pa.int64())
     first_us, last_us = times_us[0].as_py(), times_us[-1].as_py()
     folds = (
         handbook_folds(first_us)
@@ -97,7 +94,7 @@ def backtest(
     workspace.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=workspace.root, prefix="backtest.") as folder:
         transactions, features = Path(folder) / "transactions.parquet", Path(folder) / "features.parquet"
-        pq.write_table(read.transactions, transactions)
+        pq.write_table(read, transactions)
         del read, times_us
         say(f"computing {len(spec.features)} features")
         build_feature_table(transactions, features, spec, carry=(LABEL,))
@@ -112,6 +109,24 @@ def backtest(
     if out is not None:
         _write(scored, mapping, out)
     return Backtest(tuple(results), out)
+
+
+def transactions_of(log: Path, mapping: SourceMapping, workspace: Workspace) -> pa.Table:
+    """The transactions of a log, canonical, in order.
+
+    Args:
+        log: a file or a folder.
+        mapping: of the log.
+        workspace: keeps the card key.
+
+    Raises:
+        LogError: the log cannot be read, or has too many bad rows.
+    """
+    key = workspace.card_key() if mapping.card_id_is == "number" else None
+    read = ingest(log, mapping, key)
+    if too_many := excess(read.report, mapping):
+        raise LogError(too_many)
+    return read.transactions
 
 
 def _result(fold: Fold, rows: pa.Table) -> FoldResult:

@@ -14,6 +14,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "simulate": ("pipelines.commands.simulate", "Write a simulated transaction log."),
     "run": ("pipelines.commands.run", "Take a log through the pipeline to the registry."),
     "backtest": ("pipelines.commands.backtest", "Train at moments of the past, and score what came after."),
+    "tune": ("pipelines.commands.tune", "Search settings to train with, on what was known at a moment."),
     "node": ("pipelines.commands.node", "Run a scheduled pipeline node by node."),
     "compile": ("pipelines.commands.compile", "Write what a scheduler needs to run a pipeline."),
     "features": ("pipelines.commands.features", "Compute the features of a log; compare two results."),

@@ -20,6 +20,7 @@ from components.profiles.config import DriftConfig
 from components.splits import SplitConfig
 from components.thresholds import ThresholdConfig
 from components.trainer import TrainingConfig
+from components.tuning.config import TuningConfig
 from schemas.acceptance import Acceptance, refuse_repeated
 from schemas.errors import ConfigurationError
 
@@ -34,7 +35,8 @@ class RunConfig:
         expectation_sample_rows: rows of which the expectations are checked.
         transform_statistics: let Transform write statistics of the training rows before and behind it, too; they take
             longer than the transform graph.
-        backtest: how `fraudops backtest` uses the rows of a fold.
+        backtest: how `fraudops backtest` and `fraudops tune` use the rows before a moment.
+        tuning: what `fraudops tune` tries of `training`.
         owner: who answers for the model, in one line; for its card.
         rules: the rule set beside which the model is to decide; None stands for the one that ships.
         accept: what stops of the checks people accept, each with who and why.
@@ -52,6 +54,7 @@ class RunConfig:
     expectation_sample_rows: int = SAMPLE_ROWS
     transform_statistics: bool = False
     backtest: BacktestConfig = field(default_factory=BacktestConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
     owner: str = ""
     rules: Path | None = None
     accept: tuple[Acceptance, ...] = ()
@@ -82,13 +85,7 @@ def read(kind: type[Kind], path: Path, what: str) -> Kind:
     Raises:
         ConfigurationError: the file is absent or not YAML, or a key or value in it is wrong or missing.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{what} {path} cannot be read: {error}") from error
-    raw = {} if raw is None else raw
-    if not isinstance(raw, dict):
-        raise ConfigurationError(f"{what} {path} holds {type(raw).__name__}, not keys with values")
+    raw = sections(path, what)
     _refuse_unknown(kind, raw, f"of {what} {path}")
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]  # type: ignore[arg-type]
     if absent := [name for name in needed if name not in raw]:
@@ -101,6 +98,22 @@ def read(kind: type[Kind], path: Path, what: str) -> Kind:
         raise ConfigurationError(f"{what} {path}: {where} is {first['input']!r}: {first['msg']}") from error
     except ConfigurationError as error:
         raise ConfigurationError(f"{what} {path}: {error}") from error
+
+
+def sections(path: Path, what: str) -> dict[str, Any]:
+    """What a YAML file says, by its outermost keys; see `read`.
+
+    Raises:
+        ConfigurationError: the file is absent or not YAML, or holds no keys.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{what} {path} cannot be read: {error}") from error
+    raw = {} if raw is None else raw
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"{what} {path} holds {type(raw).__name__}, not keys with values")
+    return raw
 
 
 def _refuse_unknown(kind: Any, raw: dict[str, Any], where: str) -> None:

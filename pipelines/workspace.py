@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from schemas.errors import ConfigurationError
 from schemas.keys import MIN_KEY_BYTES
@@ -86,6 +87,11 @@ class Workspace:
         return self._online("decisions.sqlite")
 
     @property
+    def studies(self) -> str:
+        """The database of `fraudops tune`, as SQLAlchemy takes its address."""
+        return f"sqlite:///{self.root / 'tuning.sqlite'}"
+
+    @property
     def stack(self) -> Path:
         """Where the supervised processes of `fraudops up` have their configuration and logs."""
         return self.root / "stack"
@@ -137,20 +143,21 @@ class Workspace:
         return read_card_key(self.card_key_file, _CARD_KEY_VERSION)
 
     @contextmanager
-    def exclusive(self, wait: bool = False) -> Iterator[None]:
-        """Holds the workspace for one pipeline run; the lock goes with the process, however it ends.
+    def exclusive(self, wait: bool = False, work: Literal["run", "search"] = "run") -> Iterator[None]:
+        """Holds the workspace for one piece of work of a kind; the lock goes with the process, however it ends.
 
         Args:
             wait: until nobody else holds it.
+            work: a run of a pipeline, or a search for settings.
 
         Raises:
-            ConfigurationError: another run holds it.
+            ConfigurationError: another holds it.
         """
-        with open(self.root / "run.lock", "w") as file:
+        with open(self.root / f"{work}.lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ConfigurationError(
-                    f"another run is using workspace {self.root}; wait for it, or name another --workspace"
+                    f"another {work} is using workspace {self.root}; wait for it, or name another --workspace"
                 ) from None
             yield

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.backtest import BacktestConfig, Fold, handbook_folds, run_fold, spans, split_fold
+from components.backtest import BacktestConfig, Fold, handbook_folds, known_at, run_fold, spans, split_fold
 from components.training.config import TrainingConfig
 from schemas.errors import ConfigurationError, LogError
 from schemas.transaction import DAY_S, LABEL, SECOND_US
@@ -59,6 +59,19 @@ def test_a_log_that_is_too_short_is_refused_with_what_takes_its_days() -> None:
 def test_a_configuration_without_validation_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="validation_s 0"):
         BacktestConfig(validation_s=0)
+
+
+def test_of_what_a_moment_knows_labels_that_came_behind_it_are_no_part() -> None:
+    times = {"event_time": [0, 1, 4, 5, 6], "label_time": [2, 6, 5, 7, 8]}
+    log = pa.table({name: pa.array(us, pa.timestamp("us", "UTC")) for name, us in times.items()})
+    log = log.append_column(LABEL, pa.array([True, True, False, False, True]))
+    known = known_at(log, 5)
+    assert known.schema == log.schema
+    assert known["event_time"].cast(pa.int64()).to_pylist() == [0, 1, 4]
+    assert known[LABEL].to_pylist() == [True, None, False]
+    assert known["label_time"].cast(pa.int64()).to_pylist() == [2, None, 5]
+    unlabelled = log.set_column(1, "label_time", pa.nulls(5, pa.timestamp("us", "UTC")))
+    assert known_at(unlabelled, 5)[LABEL].to_pylist() == [None] * 3
 
 
 CONFIG = BacktestConfig(warm_up_s=5 * DAY_S, validation_s=7 * DAY_S)

@@ -11,6 +11,7 @@ from components.profiles import LayoutConfig
 from components.profiles.config import DriftConfig
 from components.steps.parameters import from_parameter, to_parameter
 from components.trainer import TrainingConfig
+from components.tuning.config import Range, SearchSpace
 from pipelines.config import RunConfig, load
 from schemas.acceptance import Acceptance
 from schemas.errors import ConfigurationError
@@ -54,6 +55,18 @@ def test_a_file_overrides_what_it_names_and_nothing_else(written):
     assert config.expectation_sample_rows == 10
 
 
+def test_what_a_search_tries_is_configured_setting_by_setting(written):
+    space = written(
+        """
+        tuning:
+          space: {block: null, units: [[64], [32, 16]], dropout: {low: 0, high: 0.2}, positive_weight: [null, 10]}
+        """
+    ).tuning.space
+    assert space.searched().keys() == SearchSpace().searched().keys() - {"block"}
+    assert (space.units, space.dropout, space.positive_weight) == (((64,), (32, 16)), Range(0.0, 0.2), (None, 10.0))
+    assert space.learning_rate == SearchSpace().learning_rate
+
+
 @pytest.mark.parametrize(
     "text, where, key, known",
     [
@@ -61,6 +74,8 @@ def test_a_file_overrides_what_it_names_and_nothing_else(written):
         ("training: {epoch: 3}", "training", "epoch", "epochs"),
         ("drift: {psi: 0.25}", "drift", "psi", "severities"),
         ("accept: [{check: drift, subjct: channel, reason: why, by: m}]", "in accept.0", "subjct", "subject"),
+        ("tuning: {space: {dropouts: [0.1]}}", "in space in tuning", "dropouts", "dropout"),
+        ("tuning: {space: {dropout: {lo: 0.1, high: 0.2}}}", "in dropout in space", "lo", "low"),
         ("drift: {support: {bin: 1}}", "in support in drift", "bin", "rows_per_bin"),
         ("1: 2", "run.yaml", "1", "splits"),
     ],
@@ -85,6 +100,7 @@ def test_an_unknown_key_is_refused_at_any_depth_and_the_known_ones_are_named(wri
         ("training:", "training", "None"),
         ("drift: {severities: {psi: shout}}", "drift.severities.psi", "'shout'"),
         ("drift: {severities: {psy: stop}}", "drift.severities.psy.[key]", "'psy'"),
+        ("tuning: {space: {schedule: [steps]}}", "tuning.space.schedule.0", "'steps'"),
         ("expectation_sample_rows: []", "expectation_sample_rows", "[]"),
     ],
 )
@@ -106,6 +122,7 @@ def test_a_value_of_another_type_is_refused_with_its_place(written, text, where,
         ("thresholds: {alert_budget: -0.1}", "thresholds alert_budget is -0.1"),
         ("evaluation: {min_average_precision: 2}", "evaluation min_average_precision is 2"),
         ("evaluation: {max_loss: -0.1}", "evaluation max_loss is -0.1"),
+        ("tuning: {space: {learning_rate: {low: 0.1, high: 0.01}}}", "learning_rate runs from 0.1 to 0.01"),
         ("drift: {layout: {bins: 1}}", "bins is 1"),
         ("drift: {calibration: {headroom: 0.5}}", "headroom 0.5"),
         ("drift: {support: {frauds: 0}}", "frauds is 0"),

@@ -1,0 +1,1 @@
+"""The tuner: which settings a training is searched for, and how."""
