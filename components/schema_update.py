@@ -23,7 +23,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.schema import parse_schema
 from schemas.errors import ArtifactError
-from schemas.features import EARTH_RADIUS_KM, LOOK_BACK, Feature, FeatureSpec, RowInput
+from schemas.features import EARTH_RADIUS_KM, Feature, FeatureSpec, RowInput
 from schemas.transaction import WEEK_S
 
 
@@ -36,7 +36,7 @@ def possible_range(declaration: RowInput | Feature) -> tuple[float, float]:
     if declaration.aggregate in ("first_seen", "fraud_rate"):
         return 0.0, 1.0
     if "seconds" in declaration.aggregate:
-        return 0.0, float(LOOK_BACK.length_s + LOOK_BACK.hop_s)
+        return 0.0, float(declaration.window.length_s + declaration.window.hop_s)
     return 0.0, math.pi * EARTH_RADIUS_KM if "distance" in declaration.aggregate else math.inf
 
 

@@ -6,7 +6,9 @@ Semantics, for a transaction at time `t` with key `k`:
   the Unix epoch in UTC: never the transaction itself, nor another with its timestamp.  The leading edge is exact, the
   tail moves in hops.
 - A label is an event of its own at `label_time`: `fraud_count` and `fraud_rate` hold the labels of `k` with
-  `floor(t - w, h) <= label_time < t`, so that nothing sees a label before it was known.
+  `floor(t - w, h) <= label_time < t`, so that nothing sees a label before it was known.  `seconds_since_first_fraud` is
+  the time since the first label of fraud among them became known: how long an attack has been going on, as far as one
+  can tell.
 - `last`, `seconds_since_last`, `distance_km_since_last`, `speed_km_per_h_since_last`, `first_seen` and the vectors look
   at the events of the window `LOOK_BACK`; the last event is the one with the largest (event_time, transaction_id), ids
   compared as UTF-8 bytes.
@@ -48,15 +50,15 @@ KEYS: dict[str, tuple[str, ...]] = {
 Aggregate = Literal[
     "count", "sum", "mean", "std", "min", "max", "distinct", "last", "seconds_since_last", "distance_km_since_last",
     "speed_km_per_h_since_last", "first_seen", "recent", "recent_seconds_between", "recent_distance_km_between",
-    "fraud_count", "fraud_rate",
+    "fraud_count", "fraud_rate", "seconds_since_first_fraud",
 ]  # fmt: skip
 _OVER_INTEGERS = ("sum", "mean", "std", "min", "max")
-_OVER_LABELS: tuple[Aggregate, ...] = ("fraud_count", "fraud_rate")
+OVER_LABELS: tuple[Aggregate, ...] = ("fraud_count", "fraud_rate", "seconds_since_first_fraud")
 _OVER_PLACES = ("distance_km_since_last", "speed_km_per_h_since_last", "recent_distance_km_between")
 _VECTORS = ("recent", "recent_seconds_between", "recent_distance_km_between")
 _OVER_TIMES = ("seconds_since_last", "recent_seconds_between")
 _LOOKING_BACK = ("last", *_OVER_TIMES, *_OVER_PLACES, "first_seen", "recent")
-_WITHOUT_COLUMN = ("count", *_OVER_TIMES, *_OVER_PLACES, *_OVER_LABELS)
+_WITHOUT_COLUMN = ("count", *_OVER_TIMES, *_OVER_PLACES, *OVER_LABELS)
 _COMPARING = ("distinct", "first_seen")
 _TEXT_KEEPING = ("last", "recent")
 _LABEL_COLUMNS = ("is_fraud", "label_time")
@@ -165,7 +167,7 @@ class Feature:
             columns.add(self.column)
         if self.where and self.where.column in COLUMN:
             columns.add(self.where.column)
-        if self.aggregate in _OVER_LABELS:
+        if self.aggregate in OVER_LABELS:
             columns |= {"is_fraud", "label_time"}
         if self.aggregate in _OVER_PLACES:
             columns |= {"latitude", "longitude"}
@@ -193,7 +195,7 @@ def _complaints(feature: Feature) -> Iterable[str]:
         yield "a vector, and only a vector, needs k of 1 or more: how many values it has"
     if feature.aggregate in _LOOKING_BACK and feature.window != LOOK_BACK:
         yield f"it looks back {LOOK_BACK.name}; leave the window out"
-    if feature.where and feature.aggregate in (*_LOOKING_BACK, *_OVER_LABELS):
+    if feature.where and feature.aggregate in (*_LOOKING_BACK, *OVER_LABELS):
         yield "filters work on counts, sums, means, deviations, extremes and distinct only"
 
 
@@ -262,6 +264,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("card", "recent_seconds_between", k=_RECENT),
     Feature("card", "recent_distance_km_between", k=_RECENT),
     Feature("card", "fraud_count", MONTH),
+    Feature("card", "seconds_since_first_fraud", MONTH),
     *(Feature("merchant", "count", w) for w in _ALL),
     *(Feature("merchant", "sum", w, AMOUNT) for w in (HOUR, DAY)),
     *(Feature("merchant", "mean", w, AMOUNT) for w in (DAY, WEEK, MONTH)),
@@ -269,7 +272,9 @@ FEATURES: tuple[Feature, ...] = (
     *(Feature("merchant", "max", w, AMOUNT) for w in (DAY, MONTH)),
     Feature("merchant", "count", HOUR, where=PROBE),
     *(Feature("merchant", "distinct", w, "card_id", cap=64) for w in (HOUR, DAY)),
-    *(Feature("merchant", a, w) for a in _OVER_LABELS for w in (DAY, WEEK, MONTH)),
+    *(Feature("merchant", "fraud_count", w) for w in (DAY, WEEK, MONTH)),
+    *(Feature("merchant", "fraud_rate", w) for w in (DAY, WEEK, MONTH)),
+    Feature("merchant", "seconds_since_first_fraud", MONTH),
     *(Feature("device", "count", w) for w in _ALL),
     *(Feature("device", "sum", w, AMOUNT) for w in (DAY, MONTH)),
     *(Feature("device", "mean", w, AMOUNT) for w in (DAY, MONTH)),
@@ -277,7 +282,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("device", "max", DAY, AMOUNT),
     *(Feature("device", "distinct", w, "card_id", cap=16) for w in (DAY, WEEK)),
     Feature("device", "seconds_since_last"),
-    *(Feature("device", a, MONTH) for a in _OVER_LABELS),
+    *(Feature("device", a, MONTH) for a in OVER_LABELS),
     *(Feature("card_merchant", "count", w) for w in (DAY, WEEK, MONTH)),
     Feature("card_merchant", "sum", MONTH, AMOUNT),
     Feature("card_merchant", "mean", MONTH, AMOUNT),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from schemas.features import AMOUNT, NIGHT, WEEKEND, Feature, FeatureSpec, RowInput
+from schemas.features import AMOUNT, NIGHT, OVER_LABELS, WEEKEND, Feature, FeatureSpec, RowInput
 
 # Counts up whenever a code is added or its text changes.  A code is never removed and never means something else:
 # decisions of years ago are read with it.
@@ -89,7 +89,7 @@ def reason_of(declared: RowInput | Feature) -> str:
     """The model's code for an input; every one that can be declared has one."""
     if isinstance(declared, RowInput):
         return _OF_ROW[declared.name]
-    if declared.aggregate in ("fraud_count", "fraud_rate"):
+    if declared.aggregate in OVER_LABELS:
         # What is known of a card at a merchant is known of the card.
         return _OF_LABELS.get(declared.key, "MODEL_CARD_FRAUD")
     if declared.key == "device" or declared.column == "device_id":

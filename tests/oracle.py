@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.features import EARTH_RADIUS_KM, KEYS, Feature, FeatureSpec, RowInput
+from schemas.features import EARTH_RADIUS_KM, KEYS, OVER_LABELS, Feature, FeatureSpec, RowInput
 from schemas.transaction import second_of_day, second_of_week
 
 Event = dict[str, Any]
@@ -66,9 +66,13 @@ def _value(declared: RowInput | Feature, now: Event, by_key: dict[str, dict[Key,
     length_us, hop_us = declared.window.length_s * _SECOND_US, declared.window.hop_s * _SECOND_US
     begin = (now["event_time"] - length_us) // hop_us * hop_us
 
-    if declared.aggregate in ("fraud_count", "fraud_rate"):
-        known = [e for e in same_key if e["is_fraud"] is not None and e["label_time"] is not None]
-        labels = [e["is_fraud"] for e in known if begin <= e["label_time"] < now["event_time"]]
+    if declared.aggregate in OVER_LABELS:
+        labelled = [e for e in same_key if e["is_fraud"] is not None and e["label_time"] is not None]
+        known = [e for e in labelled if begin <= e["label_time"] < now["event_time"]]
+        labels = [e["is_fraud"] for e in known]
+        if declared.aggregate == "seconds_since_first_fraud":
+            ages = [now["event_time"] - e["label_time"] for e in known if e["is_fraud"]]
+            return max(ages) / _SECOND_US if ages else math.nan
         if declared.aggregate == "fraud_count":
             return float(sum(labels))
         return sum(labels) / len(labels) if labels else math.nan

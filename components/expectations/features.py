@@ -32,7 +32,7 @@ feature has no value there."""
 
 _COUNTING: tuple[Aggregate, ...] = ("count", "distinct", "fraud_count")
 _OVER_VALUES: tuple[Aggregate, ...] = ("sum", "mean", "std", "min", "max")
-_GROWING: tuple[Aggregate, ...] = ("count", "sum", "max", "distinct", "fraud_count")
+_GROWING: tuple[Aggregate, ...] = ("count", "sum", "max", "distinct", "fraud_count", "seconds_since_first_fraud")
 # In one window of amounts, none of which is negative, each is at least the one before it.
 _ASCENDING: tuple[Aggregate, ...] = ("min", "mean", "max", "sum")
 

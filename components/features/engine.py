@@ -192,6 +192,7 @@ class _Group:
         self._floors: dict[int, Ints] = {}
         self._starts: dict[Window, Ints] = {}
         self._label_starts: dict[Window, Ints] = {}
+        self._frauds: tuple[Ints, Ints] | None = None
         self._recent: dict[Window, Ints] = {}
         self._sums: dict[tuple[str | None, Filter | None], _Sums] = {}
         self._squares: dict[tuple[str | None, Filter | None], tuple[NDArray[np.uint64], NDArray[np.uint64]]] = {}
@@ -281,6 +282,15 @@ class _Group:
             self._label_starts[window] = self._edges(times, offsets, window)
         return self._label_starts[window]
 
+    def frauds(self, window: Window) -> tuple[Ints, Ints, Ints]:
+        """Times of the key's labels of fraud, and where each row's window over them begins and ends."""
+        if self._frauds is None:
+            times, frauds, order = self.log.labels
+            rows, offsets = kernels.group(self._codes, order[frauds[order] == 1], self._size)
+            self._frauds = times[rows], offsets
+        times, offsets = self._frauds
+        return times, self._edges(times, offsets, window), self._edges(times, offsets)
+
     @cached_property
     def label_stop(self) -> Ints:
         """Where each row's windows over the key's labels end."""
@@ -340,6 +350,14 @@ def _label_total(group: _Group, feature: Feature) -> pa.Array:
     start, stop = group.label_start(feature.window), group.label_stop
     counts = labels.counts if feature.aggregate == "fraud_rate" else labels.totals
     kernels.window_sums(labels.totals, counts, start, stop, group.rows, _KINDS[feature.aggregate], out)
+    return pa.array(out)
+
+
+def _seconds_since_first_fraud(group: _Group, feature: Feature) -> pa.Array:
+    (times, start, stop), out = group.frauds(feature.window), group.missing()
+    held = start < stop
+    rows = group.rows[held]
+    out[rows] = (group.log.times[rows] - times[start[held]]) / SECOND_US
     return pa.array(out)
 
 
@@ -449,4 +467,5 @@ _AGGREGATES: dict[str, Callable[[_Group, Feature], pa.Array]] = {
     "recent_distance_km_between": _recent_between(_distances_km),
     "fraud_count": _label_total,
     "fraud_rate": _label_total,
+    "seconds_since_first_fraud": _seconds_since_first_fraud,
 }

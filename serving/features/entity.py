@@ -10,11 +10,11 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from schemas.features import EARTH_RADIUS_KM, KEYS, LOOK_BACK, Feature
+from schemas.features import EARTH_RADIUS_KM, KEYS, LOOK_BACK, OVER_LABELS, Feature
 from schemas.transaction import SECOND_US
 from serving.features.folding import Event, Number, Values
 from serving.features.keys import AFTER, ENTITY_BYTES, STATE, entity, floor
-from serving.features.past import Past
+from serving.features.past import FRAUD_TIME, IS_FRAUD, Past, label_columns
 from serving.features.series import OPEN, Series, Single, View
 from serving.features.sightings import Sightings, sighted
 from serving.features.table import KeyRange, Plan, Range, Row, one, together
@@ -32,12 +32,11 @@ HEADS = tuple(STATE + mark + OPEN for mark in (_EVENT_MARK, _LABEL_MARK))
 _FROM_NUMBERS: dict[str, tuple[str, ...]] = {
     "count": ("count",), "sum": ("count", "sum"), "mean": ("count", "sum"), "std": ("count", "sum", "squares"),
     "min": ("min",), "max": ("max",), "fraud_count": ("sum",), "fraud_rate": ("count", "sum"),
+    "seconds_since_first_fraud": ("min",),
 }  # fmt: skip
-_FROM_LABELS = ("fraud_count", "fraud_rate")
 _BETWEEN = ("recent_seconds_between", "recent_distance_km_between")
 _FROM_LAST = ("last", "seconds_since_last", "distance_km_since_last", "speed_km_per_h_since_last")
 _FROM_PLACES = ("distance_km_since_last", "speed_km_per_h_since_last", "recent_distance_km_between")
-_LABEL_COLUMN = "is_fraud"
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class Entity:
     def __init__(self, kind: str, features: Sequence[Feature], hops_us: Collection[int], lateness_us: int) -> None:
         self.kind = kind
         self._features = tuple(features)
-        of_labels = [f for f in features if f.aggregate in _FROM_LABELS]
-        of_events = [f for f in features if f.aggregate not in _FROM_LABELS]
+        of_labels = [f for f in features if f.aggregate in OVER_LABELS]
+        of_events = [f for f in features if f.aggregate not in OVER_LABELS]
         self._events = Series(
             _EVENT_MARK,
             [asked for feature in of_events for asked in _asked(feature)],
@@ -75,7 +74,8 @@ class Entity:
             lateness_us,
         )
         labels = [asked for feature in of_labels for asked in _asked(feature)]
-        self._labels = Series(_LABEL_MARK, labels, [_LABEL_COLUMN], 0, hops_us, lateness_us) if labels else None
+        kept = {_label_column(feature) for feature in of_labels}
+        self._labels = Series(_LABEL_MARK, labels, kept, 0, hops_us, lateness_us) if labels else None
         self._sighted = sorted({str(f.column) for f in features if f.aggregate == "first_seen"})
         self._lateness_us = lateness_us
         self._series = [self._events, self._labels] if self._labels else [self._events]
@@ -133,7 +133,7 @@ class Entity:
         if held:
             return [], []
         view = yield from self._labels.view(_by_place(rows), prefix, time_us)
-        return (yield from self._labels.add(prefix, view, transaction_id, {_LABEL_COLUMN: int(is_fraud)}))
+        return (yield from self._labels.add(prefix, view, transaction_id, label_columns(is_fraud, time_us)))
 
     def left(self, events: Past, labels: Past, from_us: int) -> Iterator[tuple[bytes, Callable[[], list[Row]]]]:
         """What the past leaves behind, key by key: the prefix, and how to get the rows.
@@ -189,13 +189,16 @@ class Entity:
                 return lambda sight: _vector(feature, _gaps_s(sight.events.previous))
             case "recent_distance_km_between":
                 return lambda sight: _vector(feature, _distances_km(sight.events.previous))
+            case "seconds_since_first_fraud":
+                first_us = self._number_reader(feature)
+                return lambda sight: (sight.time_us - first_us(sight)) / SECOND_US
             case aggregate if aggregate in _FROM_LAST:
                 return lambda sight: _from_last(feature, sight)
             case _:
                 return self._number_reader(feature)
 
     def _number_reader(self, feature: Feature) -> Callable[[Sight], float]:
-        of_labels = feature.aggregate in _FROM_LABELS
+        of_labels = feature.aggregate in OVER_LABELS
         series = self._labels if of_labels and self._labels else self._events
         places = [series.tiling.answer(asked) for asked in _asked(feature)]
         finish = _FINISH[feature.aggregate]
@@ -211,9 +214,13 @@ def _asked(feature: Feature) -> list[Asked]:
     """What of its window a feature is computed from."""
     if feature.aggregate == "distinct":
         return [(Values(str(feature.column), feature.where, feature.cap or 0), feature.window)]
-    column = _LABEL_COLUMN if feature.aggregate in _FROM_LABELS else feature.column
+    column = _label_column(feature) if feature.aggregate in OVER_LABELS else feature.column
     measures = _FROM_NUMBERS.get(feature.aggregate, ())
     return [(Number(measure, column, feature.where), feature.window) for measure in measures]  # type: ignore[arg-type]
+
+
+def _label_column(feature: Feature) -> str:
+    return FRAUD_TIME if feature.aggregate == "seconds_since_first_fraud" else IS_FRAUD
 
 
 def _state_range(prefix: bytes) -> Range:
@@ -263,6 +270,8 @@ _FINISH: dict[str, Callable[[Sequence[int | None]], float]] = {
     "max": _extreme,
     "fraud_count": lambda numbers: float(numbers[0] or 0),
     "fraud_rate": _mean,
+    # In microseconds, which a float holds exactly until the year 2255.
+    "seconds_since_first_fraud": _extreme,
 }
 
 

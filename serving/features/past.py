@@ -14,6 +14,10 @@ from schemas.transaction import second_of_day, second_of_week
 Columns = Mapping[str, Sequence[Any]]
 
 
+# What is known of a label: whether it says fraud, as 0 or 1, and if it does, when it came.
+IS_FRAUD, FRAUD_TIME = "is_fraud", "fraud_time"
+
+
 @dataclass(frozen=True)
 class Past:
     """Events, or labels, in order of (time, transaction_id).
@@ -60,12 +64,22 @@ def events_before(log: Columns, until_us: int) -> Past:
 
 def labels_of(events: Past, until_us: int) -> Past:
     """The labels of events that became known before a time."""
-    labels = zip(events.column("is_fraud"), events.column("label_time"), strict=True)
+    labels = zip(events.column(IS_FRAUD), events.column("label_time"), strict=True)
     known = sorted(
         (label_time, events.ids[row], row)
         for row, (is_fraud, label_time) in enumerate(labels)
         if is_fraud is not None and label_time is not None and label_time < until_us
     )
     columns = {name: [values[row] for _, _, row in known] for name, values in events.columns.items()}
-    columns["is_fraud"] = [int(is_fraud) for is_fraud in columns.get("is_fraud", [])]
-    return Past([label_time for label_time, _, _ in known], columns["transaction_id"], columns)
+    times_us = [label_time for label_time, _, _ in known]
+    each = [
+        label_columns(is_fraud, time_us) for is_fraud, time_us in zip(columns.get(IS_FRAUD, []), times_us, strict=True)
+    ]
+    for name in (IS_FRAUD, FRAUD_TIME):
+        columns[name] = [label[name] for label in each]
+    return Past(times_us, columns["transaction_id"], columns)
+
+
+def label_columns(is_fraud: bool, time_us: int) -> dict[str, int | None]:
+    """What is known of a label that came at a time."""
+    return {IS_FRAUD: int(is_fraud), FRAUD_TIME: time_us if is_fraud else None}

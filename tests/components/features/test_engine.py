@@ -49,6 +49,8 @@ UNUSUAL = specify(
         Feature("card", "first_seen", column="amount_minor"),
         Feature("device", "speed_km_per_h_since_last"),
         Feature("card_merchant", "fraud_rate", HOUR),
+        Feature("merchant", "seconds_since_first_fraud", HOUR),
+        Feature("device", "seconds_since_first_fraud", WEEK),
     ),
     tuple(RowInput(column) for column in ("card_id", "latitude", "city", "second_of_day", "amount_minor")),
 )
@@ -118,6 +120,20 @@ def test_a_label_counts_from_the_moment_after_it_became_known() -> None:
     assert feature(Feature("merchant", "fraud_count", WEEK), rows)[3:] == [0, 1, 1]
     assert feature(Feature("merchant", "fraud_rate", WEEK), rows)[4:] == [1, 0.5]
     assert np.isnan(feature(Feature("merchant", "fraud_rate", WEEK), rows)[:4]).all()
+
+
+def test_an_attack_is_as_old_as_the_first_label_of_fraud_in_the_window() -> None:
+    rows: list[dict[str, Any]] = [
+        {"event_time": 0, "is_fraud": False, "label_time": HOUR_US},
+        {"event_time": 1, "is_fraud": True, "label_time": 2 * HOUR_US},
+        {"event_time": 2, "is_fraud": True, "label_time": 26 * HOUR_US},
+        *({"event_time": 2 * HOUR_US + after_us} for after_us in (0, 1_500_000, 26 * HOUR_US, 7 * 24 * HOUR_US)),
+    ]
+    in_week = feature(Feature("merchant", "seconds_since_first_fraud", WEEK), rows)
+    # The hop of an hour begins with the first label, which is in the window for as long.
+    assert np.isnan(in_week[:4]).all() and in_week[4:] == [1.5, 26 * 3_600, 7 * 24 * 3_600]
+    in_day = feature(Feature("merchant", "seconds_since_first_fraud", DAY), rows)
+    assert np.isnan([*in_day[:4], in_day[6]]).all() and in_day[4:6] == [1.5, 2 * 3_600]
 
 
 def test_a_transaction_without_the_key_has_no_feature_and_feeds_none() -> None:

@@ -133,6 +133,17 @@ def test_a_label_is_not_seen_at_the_moment_at_which_it_comes(new_store: NewStore
     store.close()
 
 
+def test_an_attack_is_as_old_as_the_first_label_of_fraud_that_came(new_store: NewStore) -> None:
+    store = new_store(specify(COLUMN, (Feature("merchant", "seconds_since_first_fraud", DAY),), ()))
+    store.label(payment(0, 0), False, MINUTE_US)
+    assert math.isnan(store.observe(payment(1, 2 * MINUTE_US)).numbers[0])
+    store.label(payment(1, 0), True, 3 * MINUTE_US)
+    store.label(payment(2, 0), True, 4 * MINUTE_US)
+    assert store.observe(payment(3, 5 * MINUTE_US)).numbers == (120,)
+    assert math.isnan(store.observe(payment(4, 2 * DAY_US)).numbers[0])
+    store.close()
+
+
 def test_a_transaction_without_the_key_has_no_features_and_leaves_none() -> None:
     store = store_of(Feature("device", "count", HOUR), Feature("device", "recent", column="city", k=2))
     found = store.observe(payment(0, 0))
