@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -93,7 +94,7 @@ def search(
 ) -> None:
     """Tries settings until a study has so many trials, or time is over.
 
-    The first are those that are configured.  Each trial is a function of the seed and the trials before it alone, so
+    The first trial is of the settings as they are configured.  Each is a function of the seed and the trials before it alone, so
     that a study which was interrupted, however often, comes to what it would have come to.
 
     Args:
@@ -128,6 +129,8 @@ def search(
             study.tell(trial, state=TrialState.PRUNED)
         else:
             study.tell(trial, value)
+        # Networks and their graphs refer to each other in circles, which would keep each trial's copy of the rows.
+        gc.collect()
         on_trial(tried(study, base)[-1])
 
 

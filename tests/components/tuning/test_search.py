@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,3 +187,26 @@ def test_where_nothing_can_be_trained_the_reason_is_told():
         best(trials)
     with pytest.raises(ConfigurationError, match="no trial came to its end, 0"):
         best([])
+
+
+class Cycle:
+    """Refers to itself, as networks and their graphs do."""
+
+    def __init__(self):
+        self.own = self
+
+
+@pytest.mark.parametrize("ended_early", [False, True])
+def test_what_a_trial_leaves_in_memory_is_gone_before_the_next(ended_early):
+    left: list[weakref.ref[Cycle]] = []
+
+    def evaluate(settings, after_epoch):
+        assert not any(reference() for reference in left)
+        cycle = Cycle()
+        left.append(weakref.ref(cycle))
+        if ended_early:
+            raise ConfigurationError("the loss is not finite")
+        return train(settings, after_epoch)
+
+    searched(3, evaluate)
+    assert len(left) == 3
