@@ -102,12 +102,12 @@ def tune(
 
     Raises:
         LogError: the log has too many bad rows, no labels, too few rows before the moment, or no frauds among them.
-        ConfigurationError: the folder of `out` is not there, another search holds the workspace, or no trial came to
+        ConfigurationError: the folder of `out` cannot be written, another search holds the workspace, or no trial came to
             its end.
     """
     ends_s = None if timeout_s is None else now_s() + timeout_s
-    if not out.parent.is_dir():
-        raise ConfigurationError(f"{out} cannot be written: there is no folder {out.parent}; make it first")
+    if not os.access(out.parent, os.W_OK):
+        raise ConfigurationError(f"{out} cannot be written: there is no folder {out.parent}, or it cannot be written")
     with workspace.exclusive(work="search"):
         use_logical_cpus(config.training.logical_cpu_devices)
         rows = _prepare(mapping, log, at, config, workspace, say)

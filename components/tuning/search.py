@@ -94,8 +94,8 @@ def search(
 ) -> None:
     """Tries settings until a study has so many trials, or time is over.
 
-    The first trial is of the settings as they are configured.  Each is a function of the seed and the trials before it alone, so
-    that a study which was interrupted, however often, comes to what it would have come to.
+    The first trial is of the settings as they are configured.  Each is a function of the seed and the trials before it
+    alone, so that a study which was interrupted, however often, comes to what it would have come to.
 
     Args:
         study: see `kept_study`; trials that it has count.
