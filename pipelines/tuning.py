@@ -102,8 +102,8 @@ def tune(
 
     Raises:
         LogError: the log has too many bad rows, no labels, too few rows before the moment, or no frauds among them.
-        ConfigurationError: the folder of `out` cannot be written, another search holds the workspace, or no trial came to
-            its end.
+        ConfigurationError: the folder of `out` cannot be written, another search holds the workspace, or no trial
+            came to its end.
     """
     ends_s = None if timeout_s is None else now_s() + timeout_s
     if not os.access(out.parent, os.W_OK):
