@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from components.encoding import PiecewiseLinear
 from components.training.config import Block
 from components.transform import CATEGORICAL, NUMERIC
 
@@ -21,10 +22,13 @@ class Shape:
         numeric: N of `numeric` float32 `[batch, N]`.
         vocabularies: of each text input, the number of its ids, unknown words included, and how many neighbouring
             columns of `categorical` int64 `[batch, C]` it has: a vector has several.
+        bins: of each column of `numeric` the ends of the bins, see `components.encoding`, whose places are read beside
+            it; empty for no column has any.
     """
 
     numeric: int
     vocabularies: tuple[tuple[int, int], ...]
+    bins: tuple[tuple[float, ...], ...] = ()
 
 
 def build_network(
@@ -48,6 +52,9 @@ def build_network(
     """
     inputs: dict[str, keras.KerasTensor] = {NUMERIC: keras.Input((shape.numeric,), dtype="float32", name=NUMERIC)}
     parts = [inputs[NUMERIC]]
+    if any(shape.bins):
+        # Bins may be narrower than what types with 16 bits tell apart.
+        parts.append(PiecewiseLinear(shape.bins, dtype="float32", name="places")(inputs[NUMERIC]))
     if shape.vocabularies:
         columns = sum(columns for _, columns in shape.vocabularies)
         inputs[CATEGORICAL] = keras.Input((columns,), dtype="int64", name=CATEGORICAL)

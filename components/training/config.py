@@ -21,6 +21,8 @@ class TrainingConfig:
     Attributes:
         block: what each width in `units` becomes: `plain`, a dense layer; `residual`, two of them and a way round;
             `gated`, one whose outputs are let through by another.
+        bins: each number is also read as its places within at most so many bins, which lets few layers bend sharply
+            (see `components.encoding`); 0 for none.
         units: widths of the hidden blocks.
         dropout: share of activations dropped behind each of them.
         batch_size: rows per step over all replicas together; with `linear` scaling, of each replica.
@@ -44,6 +46,7 @@ class TrainingConfig:
     """
 
     block: Block = "plain"
+    bins: int = 8
     units: tuple[int, ...] = (128, 64, 32)
     dropout: float = 0.3
     batch_size: int = 2_048
@@ -64,6 +67,8 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigurationError(f"training {name} is {value}; it must be above 0 and finite")
+        if self.bins < 0:
+            raise ConfigurationError(f"training bins is {self.bins}; it must be 0 or more")
         if not self.units or min(self.units) < 1 or not 0 <= self.dropout < 1:
             raise ConfigurationError(f"training units {self.units} and dropout {self.dropout} make no network")
         if self.seed < 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -13,6 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 from components.devices import is_chief
+from components.encoding import quantile_bins
 from components.model import Shape, build_network, fit_platt, network_inputs, positive_weight
 from components.training import checkpoint as checkpoints
 from components.training.batches import prior_correction
@@ -20,6 +21,7 @@ from components.training.checkpoint import EpochState
 from components.training.config import TrainingConfig
 from components.training.replicas import Replicas, global_batch
 from components.training.schedule import best_epoch, is_over, learning_rate
+from components.transform import NUMERIC
 from schemas.errors import ConfigurationError, LogError
 
 Rows = tuple[Mapping[str, np.ndarray], np.ndarray]
@@ -151,6 +153,11 @@ def refit(
     return prepared.trained(like.slope, like.intercept, history)
 
 
+def binned(shape: Shape, numbers: np.ndarray, config: TrainingConfig) -> Shape:
+    """The shape with the bins of training rows, `numeric` `[rows, N]`."""
+    return replace(shape, bins=quantile_bins(numbers, config.bins))
+
+
 def logits(network: keras.Model, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     """The network's output for every row, float32 `[rows]`."""
     return _scorer(network)(inputs)
@@ -178,6 +185,7 @@ class _Prepared:
         # Keras numbers what has no name by how many the process has made, and the names are saved with the model.
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(config.seed)
+        shape = binned(shape, train[0][NUMERIC], config)
         network = build_network(shape, config.units, config.dropout, config.seed, block=config.block)
         balanced = config.fraud_share is not None and config.positive_weight is None
         weight = 1.0 if balanced else positive_weight(labels, config.positive_weight)

@@ -25,13 +25,14 @@ class SearchSpace:
     is here or not.
 
     Attributes:
-        block, units, schedule, weight_decay, batch_size, fraud_share: values to choose from.
+        block, bins, units, schedule, weight_decay, batch_size, fraud_share: values to choose from.
         positive_weight: likewise; None among them is the weight that is taken from the data.
         dropout: searched evenly.
         learning_rate: searched evenly in its logarithm.
     """
 
     block: tuple[Block, ...] | None = ("plain", "residual", "gated")
+    bins: tuple[int, ...] | None = (0, 8, 16)
     units: tuple[tuple[int, ...], ...] | None = ((64, 32), (128, 64, 32), (256, 128, 64), (512, 256, 128))
     dropout: Range | None = Range(0.0, 0.6)
     learning_rate: Range | None = Range(1e-4, 1e-2)

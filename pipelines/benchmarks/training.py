@@ -23,7 +23,7 @@ from components.model import Shape, build_network, positive_weight
 from components.records import write_records
 from components.splits import SplitConfig
 from components.trainer import TrainingConfig, fit, network_inputs, network_shape, transform_split
-from components.training.fit import AVERAGE_PRECISION
+from components.training.fit import AVERAGE_PRECISION, binned
 from components.training.replicas import Replicas, weighted_cross_entropy
 from components.transform import CATEGORICAL, NUMERIC
 from pipelines.benchmarks.comparison import Contest, Result, Side, Timing, take_turns
@@ -72,6 +72,8 @@ def benchmark(transactions: pa.Table, mapping: SourceMapping, epochs: int, runs:
     graph = analyze(folder, spec)
     train, validation = (transform_split(folder, split, spec, graph) for split in ("train", "validation"))
     shape, config = network_shape(train[0], spec, graph), TrainingConfig()
+    # Either side's network reads numbers in the same bins.
+    shape = binned(shape, train[0][NUMERIC], config)
     size = min(config.batch_size, len(train[1]))
     steps, weight = len(train[1]) // size, positive_weight(train[1], None)
 

@@ -46,6 +46,14 @@ def test_the_network_is_a_tower_over_numbers_and_an_embedding_per_text_input():
     assert [layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)] == [0.3] * 3
 
 
+def test_numbers_are_read_as_they_are_and_as_their_places_in_bins():
+    network = build_network(Shape(2, (), ((0.0, 1.0, 3.0), ())), (4,), 0.0, seed=1)
+    assert network.get_layer("dense_0").kernel.shape == (2 + 2, 4)
+    read = keras.Model(network.input, network.get_layer("features").output)
+    rows = np.array([[2.0, 5.0], [-1.0, 6.0]], np.float32)
+    np.testing.assert_allclose(read({"numeric": rows}), [[2, 5, 1, 0.5], [-1, 6, 0, 0.0]])
+
+
 def parameters(block, units):
     network = build_network(Shape(10, ()), units, 0.3, seed=1, block=block)
     assert network.output_shape == (None, 1)

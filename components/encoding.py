@@ -1,0 +1,71 @@
+"""Piecewise linear encoding: a number as its places within bins, so that a network can bend wherever the data does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import keras
+import numpy as np
+
+# The ends of bins come from so many rows at least, and from fewer than twice as many, where there are more.
+_ROWS = 100_000
+# Of standardised numbers: ends that lie closer together are one.
+_LEAST_WIDTH = 1e-3
+
+
+def quantile_bins(numbers: np.ndarray, most: int) -> tuple[tuple[float, ...], ...]:
+    """Of each column the ends of its bins, ascending: quantiles of its values, so that bins hold about as many rows.
+
+    Values that many rows have are the ends of several bins, which are one then.  A column without two bins has none:
+    a straight line is all there is to a flag.
+
+    Args:
+        numbers: standardised, float32 `[rows, N]`.
+        most: bins of a column; 0 for none.
+
+    Returns:
+        N tuples, each empty or of at least three numbers.
+    """
+    if not most:
+        return ((),) * numbers.shape[1]
+    some = numbers[:: max(1, len(numbers) // _ROWS)]
+    # Values that occur: between those of a flag there is nothing.
+    ends = np.quantile(some, np.linspace(0, 1, most + 1), axis=0, method="nearest")
+    return tuple(_apart(column) for column in ends.T)
+
+
+def _apart(ends: np.ndarray) -> tuple[float, ...]:
+    kept = [float(ends[0])]
+    for end in ends[1:]:
+        if end - kept[-1] >= _LEAST_WIDTH:
+            kept.append(float(end))
+    return tuple(kept) if len(kept) > 2 else ()
+
+
+@keras.saving.register_keras_serializable("fraudops")
+class PiecewiseLinear(keras.layers.Layer):
+    """Places within bins, float32 `[batch, N]` to `[batch, B]`: 0 below a bin, 1 above it, and in it in proportion.
+
+    (Gorishniy, Rubachev and Babenko, "On Embeddings for Numerical Features in Tabular Deep Learning", 2022, section
+    3.2; there the first and the last bin have no outer end, here what lies outside is told by the number itself.)
+
+    Args:
+        bins: of each column the ends of its bins, see `quantile_bins`.
+    """
+
+    def __init__(self, bins: Sequence[Sequence[float]], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.bins = tuple(tuple(ends) for ends in bins)
+        each = [(column, *pair) for column, ends in enumerate(self.bins) for pair in pairwise(ends)]
+        self._columns = [column for column, _, _ in each]
+        self._begins = np.array([begin for _, begin, _ in each], np.float32)
+        self._widths = np.array([end - begin for _, begin, end in each], np.float32)
+
+    def call(self, numbers: keras.KerasTensor) -> keras.KerasTensor:
+        of_bins = keras.ops.take(numbers, self._columns, axis=1)
+        return keras.ops.clip((of_bins - self._begins) / self._widths, 0.0, 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "bins": self.bins}
