@@ -6,9 +6,9 @@ Semantics, for a transaction at time `t` with key `k`:
   the Unix epoch in UTC: never the transaction itself, nor another with its timestamp.  The leading edge is exact, the
   tail moves in hops.
 - A label is an event of its own at `label_time`: `fraud_count` and `fraud_rate` hold the labels of `k` with
-  `floor(t - w, h) <= label_time < t`, so that nothing sees a label before it was known.  `seconds_since_first_fraud` is
-  the time since the first label of fraud among them became known: how long an attack has been going on, as far as one
-  can tell.
+  `floor(t - w, h) <= label_time < t`, so that nothing sees a label before it was known.  Among the same labels,
+  `seconds_since_first_fraud`, `seconds_since_last_fraud` and `seconds_since_last_genuine` are the time since the one
+  that they name became known: how long an attack has been going on, and whether it still does, as far as one can tell.
 - `last`, `seconds_since_last`, `distance_km_since_last`, `speed_km_per_h_since_last`, `first_seen` and the vectors look
   at the events of the window `LOOK_BACK`; the last event is the one with the largest (event_time, transaction_id), ids
   compared as UTF-8 bytes.
@@ -50,10 +50,13 @@ KEYS: dict[str, tuple[str, ...]] = {
 Aggregate = Literal[
     "count", "sum", "mean", "std", "min", "max", "distinct", "last", "seconds_since_last", "distance_km_since_last",
     "speed_km_per_h_since_last", "first_seen", "recent", "recent_seconds_between", "recent_distance_km_between",
-    "fraud_count", "fraud_rate", "seconds_since_first_fraud",
+    "fraud_count", "fraud_rate", "seconds_since_first_fraud", "seconds_since_last_fraud", "seconds_since_last_genuine",
 ]  # fmt: skip
 _OVER_INTEGERS = ("sum", "mean", "std", "min", "max")
-OVER_LABELS: tuple[Aggregate, ...] = ("fraud_count", "fraud_rate", "seconds_since_first_fraud")
+OVER_LABEL_TIMES: tuple[Aggregate, ...] = (
+    "seconds_since_first_fraud", "seconds_since_last_fraud", "seconds_since_last_genuine",
+)  # fmt: skip
+OVER_LABELS: tuple[Aggregate, ...] = ("fraud_count", "fraud_rate", *OVER_LABEL_TIMES)
 _OVER_PLACES = ("distance_km_since_last", "speed_km_per_h_since_last", "recent_distance_km_between")
 _VECTORS = ("recent", "recent_seconds_between", "recent_distance_km_between")
 _OVER_TIMES = ("seconds_since_last", "recent_seconds_between")
@@ -274,7 +277,7 @@ FEATURES: tuple[Feature, ...] = (
     *(Feature("merchant", "distinct", w, "card_id", cap=64) for w in (HOUR, DAY)),
     *(Feature("merchant", "fraud_count", w) for w in (DAY, WEEK, MONTH)),
     *(Feature("merchant", "fraud_rate", w) for w in (DAY, WEEK, MONTH)),
-    Feature("merchant", "seconds_since_first_fraud", MONTH),
+    *(Feature("merchant", a, MONTH) for a in OVER_LABEL_TIMES),
     *(Feature("device", "count", w) for w in _ALL),
     *(Feature("device", "sum", w, AMOUNT) for w in (DAY, MONTH)),
     *(Feature("device", "mean", w, AMOUNT) for w in (DAY, MONTH)),
@@ -282,7 +285,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("device", "max", DAY, AMOUNT),
     *(Feature("device", "distinct", w, "card_id", cap=16) for w in (DAY, WEEK)),
     Feature("device", "seconds_since_last"),
-    *(Feature("device", a, MONTH) for a in OVER_LABELS),
+    *(Feature("device", a, MONTH) for a in ("fraud_count", "fraud_rate", "seconds_since_first_fraud")),
     *(Feature("card_merchant", "count", w) for w in (DAY, WEEK, MONTH)),
     Feature("card_merchant", "sum", MONTH, AMOUNT),
     Feature("card_merchant", "mean", MONTH, AMOUNT),

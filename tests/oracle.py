@@ -70,9 +70,10 @@ def _value(declared: RowInput | Feature, now: Event, by_key: dict[str, dict[Key,
         labelled = [e for e in same_key if e["is_fraud"] is not None and e["label_time"] is not None]
         known = [e for e in labelled if begin <= e["label_time"] < now["event_time"]]
         labels = [e["is_fraud"] for e in known]
-        if declared.aggregate == "seconds_since_first_fraud":
-            ages = [now["event_time"] - e["label_time"] for e in known if e["is_fraud"]]
-            return max(ages) / _SECOND_US if ages else math.nan
+        if declared.aggregate.startswith("seconds_since"):
+            _, _, which, said = declared.aggregate.split("_")
+            ages = [now["event_time"] - e["label_time"] for e in known if e["is_fraud"] == (said == "fraud")]
+            return (max if which == "first" else min)(ages) / _SECOND_US if ages else math.nan
         if declared.aggregate == "fraud_count":
             return float(sum(labels))
         return sum(labels) / len(labels) if labels else math.nan

@@ -192,7 +192,7 @@ class _Group:
         self._floors: dict[int, Ints] = {}
         self._starts: dict[Window, Ints] = {}
         self._label_starts: dict[Window, Ints] = {}
-        self._frauds: tuple[Ints, Ints] | None = None
+        self._labels_saying: dict[bool, tuple[Ints, Ints]] = {}
         self._recent: dict[Window, Ints] = {}
         self._sums: dict[tuple[str | None, Filter | None], _Sums] = {}
         self._squares: dict[tuple[str | None, Filter | None], tuple[NDArray[np.uint64], NDArray[np.uint64]]] = {}
@@ -282,13 +282,13 @@ class _Group:
             self._label_starts[window] = self._edges(times, offsets, window)
         return self._label_starts[window]
 
-    def frauds(self, window: Window) -> tuple[Ints, Ints, Ints]:
-        """Times of the key's labels of fraud, and where each row's window over them begins and ends."""
-        if self._frauds is None:
+    def labels_saying(self, is_fraud: bool, window: Window) -> tuple[Ints, Ints, Ints]:
+        """Times of the key's labels that say so, and where each row's window over them begins and ends."""
+        if is_fraud not in self._labels_saying:
             times, frauds, order = self.log.labels
-            rows, offsets = kernels.group(self._codes, order[frauds[order] == 1], self._size)
-            self._frauds = times[rows], offsets
-        times, offsets = self._frauds
+            rows, offsets = kernels.group(self._codes, order[frauds[order] == is_fraud], self._size)
+            self._labels_saying[is_fraud] = times[rows], offsets
+        times, offsets = self._labels_saying[is_fraud]
         return times, self._edges(times, offsets, window), self._edges(times, offsets)
 
     @cached_property
@@ -353,11 +353,13 @@ def _label_total(group: _Group, feature: Feature) -> pa.Array:
     return pa.array(out)
 
 
-def _seconds_since_first_fraud(group: _Group, feature: Feature) -> pa.Array:
-    (times, start, stop), out = group.frauds(feature.window), group.missing()
+def _seconds_since_label(group: _Group, feature: Feature) -> pa.Array:
+    is_fraud = feature.aggregate != "seconds_since_last_genuine"
+    (times, start, stop), out = group.labels_saying(is_fraud, feature.window), group.missing()
     held = start < stop
     rows = group.rows[held]
-    out[rows] = (group.log.times[rows] - times[start[held]]) / SECOND_US
+    at = start[held] if feature.aggregate == "seconds_since_first_fraud" else stop[held] - 1
+    out[rows] = (group.log.times[rows] - times[at]) / SECOND_US
     return pa.array(out)
 
 
@@ -467,5 +469,7 @@ _AGGREGATES: dict[str, Callable[[_Group, Feature], pa.Array]] = {
     "recent_distance_km_between": _recent_between(_distances_km),
     "fraud_count": _label_total,
     "fraud_rate": _label_total,
-    "seconds_since_first_fraud": _seconds_since_first_fraud,
+    "seconds_since_first_fraud": _seconds_since_label,
+    "seconds_since_last_fraud": _seconds_since_label,
+    "seconds_since_last_genuine": _seconds_since_label,
 }

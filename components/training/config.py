@@ -47,15 +47,15 @@ class TrainingConfig:
 
     block: Block = "plain"
     bins: int = 8
-    units: tuple[int, ...] = (128, 64, 32)
-    dropout: float = 0.3
+    units: tuple[int, ...] = (256, 128, 64)
+    dropout: float = 0.2
     batch_size: int = 2_048
     learning_rate: float = 1e-3
     scaling: Scaling = "none"
-    schedule: Schedule = "plateau"
-    weight_decay: float = 0.0
-    epochs: int = 30
-    patience: int = 4
+    schedule: Schedule = "cosine"
+    weight_decay: float = 1e-3
+    epochs: int = 12
+    patience: int = 6
     positive_weight: float | None = None
     fraud_share: float | None = None
     precision: Precision = "float32"

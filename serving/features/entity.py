@@ -10,11 +10,11 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from schemas.features import EARTH_RADIUS_KM, KEYS, LOOK_BACK, OVER_LABELS, Feature
+from schemas.features import EARTH_RADIUS_KM, KEYS, LOOK_BACK, OVER_LABEL_TIMES, OVER_LABELS, Feature
 from schemas.transaction import SECOND_US
 from serving.features.folding import Event, Number, Values
 from serving.features.keys import AFTER, ENTITY_BYTES, STATE, entity, floor
-from serving.features.past import FRAUD_TIME, IS_FRAUD, Past, label_columns
+from serving.features.past import FRAUD_TIME, GENUINE_TIME, IS_FRAUD, Past, label_columns
 from serving.features.series import OPEN, Series, Single, View
 from serving.features.sightings import Sightings, sighted
 from serving.features.table import KeyRange, Plan, Range, Row, one, together
@@ -32,7 +32,7 @@ HEADS = tuple(STATE + mark + OPEN for mark in (_EVENT_MARK, _LABEL_MARK))
 _FROM_NUMBERS: dict[str, tuple[str, ...]] = {
     "count": ("count",), "sum": ("count", "sum"), "mean": ("count", "sum"), "std": ("count", "sum", "squares"),
     "min": ("min",), "max": ("max",), "fraud_count": ("sum",), "fraud_rate": ("count", "sum"),
-    "seconds_since_first_fraud": ("min",),
+    "seconds_since_first_fraud": ("min",), "seconds_since_last_fraud": ("max",), "seconds_since_last_genuine": ("max",),
 }  # fmt: skip
 _BETWEEN = ("recent_seconds_between", "recent_distance_km_between")
 _FROM_LAST = ("last", "seconds_since_last", "distance_km_since_last", "speed_km_per_h_since_last")
@@ -189,9 +189,9 @@ class Entity:
                 return lambda sight: _vector(feature, _gaps_s(sight.events.previous))
             case "recent_distance_km_between":
                 return lambda sight: _vector(feature, _distances_km(sight.events.previous))
-            case "seconds_since_first_fraud":
-                first_us = self._number_reader(feature)
-                return lambda sight: (sight.time_us - first_us(sight)) / SECOND_US
+            case aggregate if aggregate in OVER_LABEL_TIMES:
+                label_us = self._number_reader(feature)
+                return lambda sight: (sight.time_us - label_us(sight)) / SECOND_US
             case aggregate if aggregate in _FROM_LAST:
                 return lambda sight: _from_last(feature, sight)
             case _:
@@ -220,7 +220,9 @@ def _asked(feature: Feature) -> list[Asked]:
 
 
 def _label_column(feature: Feature) -> str:
-    return FRAUD_TIME if feature.aggregate == "seconds_since_first_fraud" else IS_FRAUD
+    if feature.aggregate not in OVER_LABEL_TIMES:
+        return IS_FRAUD
+    return GENUINE_TIME if feature.aggregate == "seconds_since_last_genuine" else FRAUD_TIME
 
 
 def _state_range(prefix: bytes) -> Range:
@@ -271,7 +273,7 @@ _FINISH: dict[str, Callable[[Sequence[int | None]], float]] = {
     "fraud_count": lambda numbers: float(numbers[0] or 0),
     "fraud_rate": _mean,
     # In microseconds, which a float holds exactly until the year 2255.
-    "seconds_since_first_fraud": _extreme,
+    **dict.fromkeys(OVER_LABEL_TIMES, _extreme),
 }
 
 

@@ -14,8 +14,8 @@ from schemas.transaction import second_of_day, second_of_week
 Columns = Mapping[str, Sequence[Any]]
 
 
-# What is known of a label: whether it says fraud, as 0 or 1, and if it does, when it came.
-IS_FRAUD, FRAUD_TIME = "is_fraud", "fraud_time"
+# What is known of a label: whether it says fraud, as 0 or 1, and when it came, in the one place or the other.
+IS_FRAUD, FRAUD_TIME, GENUINE_TIME = "is_fraud", "fraud_time", "genuine_time"
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,15 @@ def labels_of(events: Past, until_us: int) -> Past:
     each = [
         label_columns(is_fraud, time_us) for is_fraud, time_us in zip(columns.get(IS_FRAUD, []), times_us, strict=True)
     ]
-    for name in (IS_FRAUD, FRAUD_TIME):
+    for name in (IS_FRAUD, FRAUD_TIME, GENUINE_TIME):
         columns[name] = [label[name] for label in each]
     return Past(times_us, columns["transaction_id"], columns)
 
 
 def label_columns(is_fraud: bool, time_us: int) -> dict[str, int | None]:
     """What is known of a label that came at a time."""
-    return {IS_FRAUD: int(is_fraud), FRAUD_TIME: time_us if is_fraud else None}
+    return {
+        IS_FRAUD: int(is_fraud),
+        FRAUD_TIME: time_us if is_fraud else None,
+        GENUINE_TIME: None if is_fraud else time_us,
+    }

@@ -51,6 +51,8 @@ UNUSUAL = specify(
         Feature("card_merchant", "fraud_rate", HOUR),
         Feature("merchant", "seconds_since_first_fraud", HOUR),
         Feature("device", "seconds_since_first_fraud", WEEK),
+        Feature("card_merchant", "seconds_since_last_fraud", DAY),
+        Feature("device", "seconds_since_last_genuine", HOUR),
     ),
     tuple(RowInput(column) for column in ("card_id", "latitude", "city", "second_of_day", "amount_minor")),
 )
@@ -134,6 +136,19 @@ def test_an_attack_is_as_old_as_the_first_label_of_fraud_in_the_window() -> None
     assert np.isnan(in_week[:4]).all() and in_week[4:] == [1.5, 26 * 3_600, 7 * 24 * 3_600]
     in_day = feature(Feature("merchant", "seconds_since_first_fraud", DAY), rows)
     assert np.isnan([*in_day[:4], in_day[6]]).all() and in_day[4:6] == [1.5, 2 * 3_600]
+
+
+def test_the_last_label_of_either_kind_says_whether_an_attack_goes_on() -> None:
+    rows: list[dict[str, Any]] = [
+        {"event_time": 0, "is_fraud": True, "label_time": HOUR_US},
+        {"event_time": 1, "is_fraud": True, "label_time": 2 * HOUR_US},
+        {"event_time": 2, "is_fraud": False, "label_time": 3 * HOUR_US},
+        *({"event_time": hours * HOUR_US} for hours in (2, 3, 4)),
+    ]
+    fraud = feature(Feature("merchant", "seconds_since_last_fraud", WEEK), rows)
+    assert np.isnan(fraud[:3]).all() and fraud[3:] == [3_600, 3_600, 7_200]
+    genuine = feature(Feature("merchant", "seconds_since_last_genuine", WEEK), rows)
+    assert np.isnan(genuine[:5]).all() and genuine[5:] == [3_600]
 
 
 def test_a_transaction_without_the_key_has_no_feature_and_feeds_none() -> None:

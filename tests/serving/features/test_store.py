@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import ArtifactError, ConfigurationError
-from schemas.features import DAY, FEATURES, HOUR, LOOK_BACK, MONTH, WEEK, Feature, FeatureSpec, specify
+from schemas.features import (
+    DAY,
+    FEATURES,
+    HOUR,
+    LOOK_BACK,
+    MONTH,
+    OVER_LABEL_TIMES,
+    WEEK,
+    Feature,
+    FeatureSpec,
+    specify,
+)
 from schemas.transaction import COLUMN
 from serving.features import MemoryTable, TableFeatureStore
 from serving.features.encoding import decode
@@ -133,14 +144,16 @@ def test_a_label_is_not_seen_at_the_moment_at_which_it_comes(new_store: NewStore
     store.close()
 
 
-def test_an_attack_is_as_old_as_the_first_label_of_fraud_that_came(new_store: NewStore) -> None:
-    store = new_store(specify(COLUMN, (Feature("merchant", "seconds_since_first_fraud", DAY),), ()))
+def test_labels_of_either_kind_are_as_old_as_they_came(new_store: NewStore) -> None:
+    features = tuple(Feature("merchant", aggregate, DAY) for aggregate in OVER_LABEL_TIMES)
+    store = new_store(specify(COLUMN, features, ()))
     store.label(payment(0, 0), False, MINUTE_US)
-    assert math.isnan(store.observe(payment(1, 2 * MINUTE_US)).numbers[0])
+    first, last, genuine = store.observe(payment(1, 2 * MINUTE_US)).numbers
+    assert math.isnan(first) and math.isnan(last) and genuine == 60
     store.label(payment(1, 0), True, 3 * MINUTE_US)
     store.label(payment(2, 0), True, 4 * MINUTE_US)
-    assert store.observe(payment(3, 5 * MINUTE_US)).numbers == (120,)
-    assert math.isnan(store.observe(payment(4, 2 * DAY_US)).numbers[0])
+    assert store.observe(payment(3, 5 * MINUTE_US)).numbers == (120, 60, 240)
+    assert all(map(math.isnan, store.observe(payment(4, 2 * DAY_US)).numbers))
     store.close()
 
 
