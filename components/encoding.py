@@ -12,7 +12,7 @@ import numpy as np
 # The ends of bins come from so many rows at least, and from fewer than twice as many, where there are more.
 _ROWS = 100_000
 # Of standardised numbers: ends that lie closer together are one.
-_LEAST_WIDTH = 1e-3
+_LEAST_WIDTH = 0.02
 
 
 def quantile_bins(numbers: np.ndarray, most: int) -> tuple[tuple[float, ...], ...]:
@@ -53,18 +53,21 @@ class PiecewiseLinear(keras.layers.Layer):
 
     Args:
         bins: of each column the ends of its bins, see `quantile_bins`.
+
+    Attributes:
+        columns: of each of the B bins the column that it is of.
     """
 
     def __init__(self, bins: Sequence[Sequence[float]], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.bins = tuple(tuple(ends) for ends in bins)
         each = [(column, *pair) for column, ends in enumerate(self.bins) for pair in pairwise(ends)]
-        self._columns = [column for column, _, _ in each]
+        self.columns = tuple(column for column, _, _ in each)
         self._begins = np.array([begin for _, begin, _ in each], np.float32)
         self._widths = np.array([end - begin for _, begin, end in each], np.float32)
 
     def call(self, numbers: keras.KerasTensor) -> keras.KerasTensor:
-        of_bins = keras.ops.take(numbers, self._columns, axis=1)
+        of_bins = keras.ops.take(numbers, self.columns, axis=1)
         return keras.ops.clip((of_bins - self._begins) / self._widths, 0.0, 1.0)
 
     def get_config(self) -> dict[str, Any]:

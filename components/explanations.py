@@ -9,6 +9,9 @@ attributions sum to the output less the output at the reference.
 - The reference is the average genuine row: of each number, flag and coordinate of an embedding the mean over the
   genuine training rows.  Zero would be the mean of what is standardised, but of a flag it says that the value is there,
   of the calendar's circles that there is no time, and of an embedding nothing at all.
+- A number's places within bins (`components.encoding`) are the number's.  A bin may be far narrower than a step of the
+  line, and the derivative within it as much larger.  So the places go straight from where they are at the begin of a
+  step to where they are at its end, and what counts is how far each has come: together its whole way.
 - What is derived from one input is that input's.  A column that sets the amount against a habit (ratios, deviations) is
   the habit's, in equal parts where there are several: what the amount itself weighs has a column of its own.
 """
@@ -16,11 +19,13 @@ attributions sum to the output less the output at the reference.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from components.encoding import PiecewiseLinear
 from components.transform import NUMERIC, sources
 from schemas.features import AMOUNT, FeatureSpec
 
@@ -30,11 +35,32 @@ STEPS = 128
 _ROWS_AT_ONCE = 16_384
 
 
-def cut(network: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """The network in two: up to `numeric` and the embeddings, a list of tensors, and from there to the logit."""
+@dataclass(frozen=True)
+class Parts:
+    """The network in parts.
+
+    Attributes:
+        read: from its inputs to `numeric` and the embeddings, a list of tensors.
+        encode: from `numeric` to its places within bins; None for a network without.
+        judge: from `numeric`, its places if any, and the embeddings to the logit.
+    """
+
+    read: keras.Model
+    encode: PiecewiseLinear | None
+    judge: keras.Model
+
+
+def cut(network: keras.Model) -> Parts:
+    """Takes the network apart where what it reads of a row ends and what it makes of that begins."""
     embedded = [layer.output for layer in network.layers if isinstance(layer, keras.layers.Embedding)]
-    read = [network.input[NUMERIC], *embedded]
-    return keras.Model(network.input, read, name="read"), keras.Model(read, network.output, name="judge")
+    numbers = network.input[NUMERIC]
+    encode = next((layer for layer in network.layers if isinstance(layer, PiecewiseLinear)), None)
+    judged = [numbers, *([] if encode is None else [encode.output]), *embedded]
+    return Parts(
+        keras.Model(network.input, [numbers, *embedded], name="read"),
+        encode,
+        keras.Model(judged, network.output, name="judge"),
+    )
 
 
 def average_genuine(network: keras.Model, inputs: Mapping[str, np.ndarray], labels: np.ndarray) -> list[np.ndarray]:
@@ -45,7 +71,7 @@ def average_genuine(network: keras.Model, inputs: Mapping[str, np.ndarray], labe
         inputs: what it reads of the training rows, `[rows, ...]` by name.
         labels: float32 `[rows]`.
     """
-    read, _ = cut(network)
+    read = cut(network).read
     genuine = np.flatnonzero(labels == 0)
     sums: list[np.ndarray] | None = None
     for begin in range(0, len(genuine), _ROWS_AT_ONCE):
@@ -69,17 +95,23 @@ def explain(
         reference: see `average_genuine`.
         spec: names the inputs.
     """
-    read, judge = cut(network)
-    shares = tf.constant(credit(spec))
+    parts = cut(network)
+    of_columns = credit(spec)
+    of_places = np.zeros((0, 0)) if parts.encode is None else of_columns[list(parts.encode.columns)]
+    shares, shares_of_places = tf.constant(of_columns), tf.constant(of_places)
 
     def log_odds(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-        return slope * tf.cast(judge(list(tensors), training=False), tf.float32)
+        return slope * tf.cast(parts.judge(list(tensors), training=False), tf.float32)
 
     def attributions(inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        there = [tf.cast(tensor, tf.float32) for tensor in _listed(read(dict(inputs), training=False))]
-        numeric, *embedded = integrated_gradients(log_odds, there, reference, STEPS)
-        words = [tf.reduce_sum(of_word, axis=-1) for of_word in embedded]
-        return tf.concat([numeric @ shares, *words], axis=1)
+        there = [tf.cast(tensor, tf.float32) for tensor in _listed(parts.read(dict(inputs), training=False))]
+        numeric, *others = integrated_gradients(log_odds, there, reference, STEPS, parts.encode)
+        numbers = numeric @ shares
+        if parts.encode is not None:
+            places, *others = others
+            numbers += places @ shares_of_places
+        words = [tf.reduce_sum(of_word, axis=-1) for of_word in others]
+        return tf.concat([numbers, *words], axis=1)
 
     return attributions
 
@@ -89,6 +121,7 @@ def integrated_gradients(
     there: Sequence[tf.Tensor],
     reference: Sequence[np.ndarray],
     steps: int,
+    encode: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> list[tf.Tensor]:
     """Attributions of a function of several tensors, in their shapes.
 
@@ -97,17 +130,27 @@ def integrated_gradients(
         there: the rows to explain.
         reference: where the line begins, without a batch axis.
         steps: parts of the line, in whose middles the derivative is taken.
+        encode: makes of the first tensor another, `[batch, B]`, which the function takes behind it and which gets
+            attributions of its own; None for none.
     """
-    at = ((np.arange(steps) + 0.5) / steps).astype(np.float32)
+    ends = (np.arange(steps + 1) / steps).astype(np.float32)
+    middles = (ends[1:] + ends[:-1]) / 2
     ways = [tensor - start for tensor, start in zip(there, reference, strict=True)]
-    line = [_on_line(start, way, at) for start, way in zip(reference, ways, strict=True)]
+    line = [_on_line(start, way, middles) for start, way in zip(reference, ways, strict=True)]
+    come = [way[tf.newaxis] / steps for way in ways]
+    if encode is not None:
+        encoded = encode(_on_line(reference[0], ways[0], ends))
+        width = encoded.shape[1]
+        encoded = tf.reshape(encoded, [steps + 1, -1, width])
+        line.insert(1, tf.reshape((encoded[1:] + encoded[:-1]) / 2, [-1, width]))
+        come.insert(1, encoded[1:] - encoded[:-1])
     with tf.GradientTape() as tape:
         tape.watch(line)
         values = function(line)
     slopes = tape.gradient(values, line, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return [
-        way * tf.reduce_mean(tf.reshape(of_points, [steps, -1, *way.shape[1:]]), axis=0)
-        for way, of_points in zip(ways, slopes, strict=True)
+        tf.reduce_sum(part * tf.reshape(slope, [steps, -1, *slope.shape[1:]]), axis=0)
+        for part, slope in zip(come, slopes, strict=True)
     ]
 
 

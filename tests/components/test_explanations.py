@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.explanations import STEPS, average_genuine, credit, cut, integrated_gradients
+from components.explanations import STEPS, Parts, average_genuine, credit, cut, integrated_gradients
 from components.model import Shape, build_network
 from components.transform import CATEGORICAL, NUMERIC, sources
 from schemas import sources as mappings
@@ -24,8 +27,20 @@ def rows(count: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def explained(network: keras.Model, inputs: dict[str, np.ndarray], reference: list[np.ndarray]) -> list[np.ndarray]:
-    read, judge = cut(network)
-    return [one.numpy() for one in integrated_gradients(judge, read(inputs), reference, STEPS)]
+    parts = cut(network)
+    found = integrated_gradients(parts.judge, parts.read(inputs), reference, STEPS, parts.encode)
+    return [one.numpy() for one in found]
+
+
+def of_tensors(parts: Parts, tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The logit of what is read of rows."""
+    numbers, *embedded = tensors
+    return parts.judge([numbers, *([] if parts.encode is None else [parts.encode(numbers)]), *embedded])
+
+
+def judged(network: keras.Model, inputs: dict[str, np.ndarray]) -> tf.Tensor:
+    parts = cut(network)
+    return of_tensors(parts, parts.read(inputs))
 
 
 @pytest.fixture(scope="module")
@@ -33,25 +48,24 @@ def linear() -> keras.Model:
     return build_network(SHAPE, (), 0.0, seed=5)
 
 
-@pytest.fixture(scope="module")
-def deep() -> keras.Model:
-    network = build_network(SHAPE, (32, 16), 0.3, seed=5)
+@pytest.fixture(scope="module", params=[(), ((-1.0, -0.5, 0.5, 1.0), (), (0.1, 0.12, 0.2))], ids=["plain", "bins"])
+def deep(request: pytest.FixtureRequest) -> keras.Model:
+    network = build_network(replace(SHAPE, bins=request.param), (32, 16), 0.3, seed=5)
     for layer in network.layers:
         if isinstance(layer, keras.layers.Dense) and layer.name != "logit":
             layer.bias.assign(np.random.default_rng(1).normal(size=layer.bias.shape))
     return network
 
 
-def test_the_two_parts_of_a_network_give_what_it_gives(deep):
+def test_the_parts_of_a_network_give_what_it_gives(deep):
     inputs = rows(20, 1)
-    read, judge = cut(deep)
-    np.testing.assert_allclose(judge(read(inputs)), deep(inputs), rtol=1e-6)
+    np.testing.assert_allclose(judged(deep, inputs), deep(inputs), rtol=1e-5, atol=1e-6)
 
 
 def test_the_reference_is_the_mean_of_genuine_rows_alone(deep):
     inputs, labels = rows(200, 2), np.zeros(200, np.float32)
     labels[150:] = 1
-    read, _ = cut(deep)
+    read = cut(deep).read
     for found, tensor in zip(average_genuine(deep, inputs, labels), read(inputs), strict=True):
         np.testing.assert_allclose(found, tensor.numpy()[:150].mean(axis=0), atol=1e-6)
         assert found.dtype == np.float32
@@ -64,7 +78,7 @@ def test_of_a_linear_network_every_attribution_is_its_term(linear):
     weights = linear.get_layer("logit").kernel.numpy()[:, 0]
     of_number, of_word, of_vector = np.split(weights, [3, 3 + 3])
     numeric, word, vector = explained(linear, inputs, reference)
-    read = [one.numpy() for one in cut(linear)[0](inputs)]
+    read = [one.numpy() for one in cut(linear).read(inputs)]
     np.testing.assert_allclose(numeric, of_number * (read[0] - reference[0]), atol=1e-5)
     np.testing.assert_allclose(word, of_word * (read[1] - reference[1]), atol=1e-5)
     np.testing.assert_allclose(vector, of_vector.reshape(2, 2) * (read[2] - reference[2]), atol=1e-5)
@@ -73,10 +87,19 @@ def test_of_a_linear_network_every_attribution_is_its_term(linear):
 def test_attributions_sum_to_what_the_reference_lacks(deep):
     inputs = rows(200, 5)
     reference = average_genuine(deep, inputs, np.zeros(200, np.float32))
-    _, judge = cut(deep)
     sums = sum(one.reshape(200, -1).sum(axis=1) for one in explained(deep, inputs, reference))
-    ways = deep(inputs).numpy()[:, 0] - judge([one[np.newaxis] for one in reference]).numpy()[0, 0]
+    ways = deep(inputs).numpy()[:, 0] - of_tensors(cut(deep), [tf.constant(one[np.newaxis]) for one in reference])[0, 0]
     assert np.abs(sums - ways).max() < 0.01 * np.abs(ways).max()
+
+
+def test_a_bin_that_is_narrower_than_a_step_gets_all_that_it_gives():
+    """At the one point of the line within it the derivative is a thousand times what any step sees."""
+    network = build_network(Shape(1, (), ((0.4999, 0.5, 2.0),)), (), 0.0, seed=1)
+    network.get_layer("logit").set_weights([np.array([[0], [3], [1]], np.float32), np.zeros(1, np.float32)])
+    parts, one = cut(network), tf.ones((1, 1))
+    number, places = integrated_gradients(parts.judge, [one], [np.zeros(1, np.float32)], STEPS, parts.encode)
+    np.testing.assert_allclose(number, [[0]])
+    np.testing.assert_allclose(places, [[3, 1 / 3]], rtol=1e-5)
 
 
 def test_what_a_function_does_not_read_has_no_part_in_it():

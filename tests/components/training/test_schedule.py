@@ -9,7 +9,7 @@ import pytest
 from components.training.config import TrainingConfig
 from components.training.schedule import best_epoch, is_over, learning_rate
 
-PLATEAU = TrainingConfig(learning_rate=0.1, patience=4, epochs=20)
+PLATEAU = TrainingConfig(learning_rate=0.1, schedule="plateau", patience=4, epochs=20)
 
 
 def test_the_first_of_equals_is_the_best():
