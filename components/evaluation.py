@@ -23,8 +23,6 @@ from schemas.features import FeatureSpec
 from schemas.transaction import LABEL
 
 SIGNATURE = "score"
-# Columns by which quality is shown per segment, where the source has them; each costs TFMA as much as the whole split.
-SLICE_COLUMNS = ("channel", "merchant_category")
 _INFERENCE_BATCH = 8_192
 
 
@@ -35,10 +33,13 @@ class EvaluationConfig:
     Attributes:
         min_average_precision: the floor, whatever the champion does.
         max_loss: how much average precision a candidate may lose against the champion.
+        slices: columns by which TFMA measures each segment, too, where the source has them.  Each costs as much as the
+            whole split, and gates nothing: slices with intervals are in the evidence.
     """
 
     min_average_precision: float = 0.3
     max_loss: float = 0.02
+    slices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("min_average_precision", "max_loss"):
@@ -47,7 +48,7 @@ class EvaluationConfig:
 
 
 def eval_config(config: EvaluationConfig, spec: FeatureSpec) -> tfma.EvalConfig:
-    """TFMA's configuration: areas under the precision-recall and ROC curves, per segment too; the first is gated."""
+    """TFMA's configuration: areas under the precision-recall and ROC curves, of which the first is gated."""
     overall = tfma.SlicingSpec()
     bounds = tfma.MetricThreshold(
         value_threshold=tfma.GenericValueThreshold(lower_bound={"value": config.min_average_precision}),
@@ -64,7 +65,7 @@ def eval_config(config: EvaluationConfig, spec: FeatureSpec) -> tfma.EvalConfig:
     present = {i.name for i in spec.row_inputs}
     return tfma.EvalConfig(
         model_specs=[tfma.ModelSpec(signature_name=SIGNATURE, label_key=LABEL, inference_batch_size=_INFERENCE_BATCH)],
-        slicing_specs=[overall, *(tfma.SlicingSpec(feature_keys=[c]) for c in SLICE_COLUMNS if c in present)],
+        slicing_specs=[overall, *(tfma.SlicingSpec(feature_keys=[c]) for c in config.slices if c in present)],
         metrics_specs=[
             tfma.MetricsSpec(
                 metrics=[

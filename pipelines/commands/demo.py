@@ -18,6 +18,8 @@ from pipelines.commands.run import table as steps_table
 from pipelines.commands.run import train
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pyarrow as pa
     from rich.console import RenderableType
 
@@ -41,13 +43,15 @@ def command(training_only: bool, workspace: Path) -> console.Reply:
     """Train three versions on a simulated bank, and roll them out under live traffic.
 
     The first decides once it has been watched in shadow, and the second, a retrained one, after a canary.  The third
-    has learnt from a warehouse's copy of the log, which lacks the small payments that nobody disputed.  All gates let
-    it through; online it would block many times as many payments, and is rolled back.
+    has learnt from a warehouse's copy of the log, which lacks the small payments that nobody disputed.  The data's gate
+    lets it through, and somebody accepts what the model's gate may say; online it would block many times as many
+    payments, and is rolled back.
 
     What was done in the workspace before is not done again.  Exit code 1: something did not end as it should.
     """
     from components import simulator
     from pipelines.demo import logs
+    from pipelines.demo.settings import QUICK
     from pipelines.demo.stage import stoppable
     from pipelines.workspace import Workspace
 
@@ -64,7 +68,7 @@ def command(training_only: bool, workspace: Path) -> console.Reply:
         try:
             # Beside the training, which leaves a processor idle now and then.
             loading = None if training_only else _start_loading(running, where, past)
-            first = _trained(folder, "first", past, None, workspace)
+            first = _trained(folder, "first", past, QUICK, workspace)
             fields = first | {"frauds": frauds, "log": past, "mlflow": where.tracking_uri}
             if training_only:
                 return console.Reply(fields, _hints(first, where, workspace))
@@ -97,18 +101,20 @@ def _start_loading(running: ExitStack, where: Workspace, past: Path) -> Child | 
     )
 
 
-def _trained(folder: Path, name: str, log: Path, config: Path | None, workspace: Path) -> dict[str, Any]:
+def _trained(folder: Path, name: str, log: Path, settings: Mapping[str, Any], workspace: Path) -> dict[str, Any]:
     """What a run of the pipeline replied that has registered a version: now, or in an earlier demonstration.
 
     Raises:
         _RefusedByGate: it has registered none.
     """
     from pipelines.demo.logs import SOURCE
+    from pipelines.demo.settings import write_settings
 
     kept = folder / f"{name}.json"
     if kept.exists():
         console.say(f"the {name} version is there already; remove {folder.parent} to begin anew")
     else:
+        config = write_settings(kept.with_suffix(".yaml"), settings)
         outcome = train(SOURCE, log, None, config, workspace)
         console.stderr().print(steps_table(outcome), crop=False)
         if outcome.status != "passed":
@@ -125,14 +131,14 @@ def _served(
 ) -> Findings:
     """Rolls the three versions out, the second and third of which are trained meanwhile."""
     from pipelines.demo import findings, logs, stage
-    from pipelines.demo.settings import write_policy, write_retraining
+    from pipelines.demo.settings import RETRAINED, SKEWED, write_policy
     from pipelines.registry import MlflowRegistry
     from schemas.versions import CHAMPION
     from serving.decisions.log import DecisionLog
     from serving.rollout.table import RolloutTable
 
     folder = past.parent
-    policy, retraining = write_policy(folder / "policy.yaml"), write_retraining(folder / "retraining.yaml")
+    policy = write_policy(folder / "policy.yaml")
     console.say("starting MLflow, model server, controller and gateway")
     addresses = running.enter_context(stage.stack(where, logs.SOURCE, policy, console.say))
     earlier = sorted(folder.glob("answers-*.jsonl"))
@@ -155,11 +161,11 @@ def _served(
         good = [int(first["model_version"])]
         _approve(where, good[0], "finds most of the frauds, and the rules alone do not")
         # Each version is trained while the one before it is rolled out.
-        good.append(int(_trained(folder, "retrained", past, retraining, workspace)["model_version"]))
+        good.append(int(_trained(folder, "retrained", past, RETRAINED, workspace)["model_version"]))
         stage.wait_for_end(table, good[0], traffic, _ROLLOUT_S)
         _approve(where, good[1], "as good as the first, and trained anew")
         warehouse = logs.warehouse_copy(past, log)
-        skewed = int(_trained(folder, "skewed", warehouse, None, workspace)["model_version"])
+        skewed = int(_trained(folder, "skewed", warehouse, SKEWED, workspace)["model_version"])
         stage.wait_for_end(table, good[1], traffic, _ROLLOUT_S)
         _approve(where, skewed, "finds more than the others, offline")
         stage.wait_for_end(table, skewed, traffic, _ROLLOUT_S)

@@ -137,7 +137,7 @@ class Findings:
                 for version in self.good
             ),
             Check(
-                f"version {self.skewed}, which passed the gates, is rolled back once it has been judged",
+                f"version {self.skewed}, which was registered all the same, is rolled back once it has been judged",
                 rolled_back and any(e.version == self.skewed and e.state in judged for e in self.history),
             ),
             Check(

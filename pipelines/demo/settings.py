@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from schemas.acceptance import MODEL
 from serving.rollout.policy import CanaryStep, Limits, Policy, Step
 
 # A rollout of a minute, that two processors carry while they train the next version: how slow they are then says
@@ -31,8 +34,14 @@ POLICY = Policy(
         card_correlation=1.0,
     ),
 )
+# What a person reads at leisure is measured less finely, for a play of five minutes.
+QUICK: dict[str, Any] = {"baselines": {"train_rows": 40_000}, "evidence": {"bootstrap": {"resamples": 200}}}
 # Another beginning and another order of the same rows: as good a model, and not the same one.
-RETRAINING = {"training": {"seed": 8}}
+RETRAINED = QUICK | {"training": {"seed": 8}}
+# The model's gate may say that its decisions cost more than those of the one before.  Somebody is in a hurry.
+SKEWED = QUICK | {
+    "accept": [{"check": MODEL, "reason": "it finds more frauds, and the release is due", "by": "demo"}],
+}
 
 
 def write_policy(file: Path) -> Path:
@@ -41,9 +50,9 @@ def write_policy(file: Path) -> Path:
     return _write(file, plain | {"canary": [dict(step) for step in plain["canary"]]})
 
 
-def write_retraining(file: Path) -> Path:
-    """Writes the settings of the second version, for `fraudops run --config`."""
-    return _write(file, RETRAINING)
+def write_settings(file: Path, settings: Mapping[str, Any]) -> Path:
+    """Writes the settings of a version, for `fraudops run --config`."""
+    return _write(file, dict(settings))
 
 
 def _write(file: Path, content: object) -> Path:

@@ -66,7 +66,7 @@ def test_training_alone_replies_as_a_run_does_and_says_what_was_simulated(
     assert fields["model_version"] == 7
     assert list(fields["frauds"]) == list(FRAUD_KINDS)
     assert Path(fields["log"]).is_file()
-    assert runs == [("simulated", Path(fields["log"]), None, None, tmp_path)]
+    assert runs == [("simulated", Path(fields["log"]), None, tmp_path / "demo" / "first.yaml", tmp_path)]
     assert not (tmp_path / "features").exists()
 
 

@@ -75,14 +75,14 @@ def test_a_good_version_that_was_not_promoted_fails() -> None:
 def test_a_skewed_version_that_was_promoted_fails() -> None:
     found = replace(AS_IT_SHOULD, history=(*RUN[:7], replace(RUN[7], state="promoted")), champion=3)
     assert missed(found) == [
-        "version 3, which passed the gates, is rolled back once it has been judged",
+        "version 3, which was registered all the same, is rolled back once it has been judged",
         "version 2 is the champion",
     ]
 
 
 def test_a_skewed_version_that_was_never_judged_does_not_count_as_thrown_out() -> None:
     found = replace(AS_IT_SHOULD, history=(*RUN[:6], replace(RUN[6], state="loading"), RUN[7]))
-    assert missed(found) == ["version 3, which passed the gates, is rolled back once it has been judged"]
+    assert missed(found) == ["version 3, which was registered all the same, is rolled back once it has been judged"]
 
 
 @pytest.mark.parametrize("aside", [Aside(3, 1_000, 14, 5), Aside(3, 1_000, 0, 0), Aside(2, 1_000, 40, 5)])
