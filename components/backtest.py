@@ -82,12 +82,13 @@ class BacktestConfig:
     """How each fold's rows are used.
 
     Attributes:
-        warm_up_s: seconds at the head of the log that only fill windows.
+        warm_up_s: seconds at the head of the log that only fill windows.  Fewer than the longest window has: rows whose
+            windows are filled in part teach more than they mislead.
         validation_s: the last seconds before `train_before_us`, on which training is stopped.
         refit: train again on all rows, those of validation and the gap before it too, for as many epochs.
     """
 
-    warm_up_s: int = 30 * DAY_S
+    warm_up_s: int = 10 * DAY_S
     validation_s: int = 7 * DAY_S
     refit: bool = True
 
