@@ -53,7 +53,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     scaling: Scaling = "none"
     schedule: Schedule = "cosine"
-    weight_decay: float = 1e-3
+    weight_decay: float = 0.3
     epochs: int = 12
     patience: int = 6
     positive_weight: float | None = None

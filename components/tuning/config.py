@@ -37,7 +37,7 @@ class SearchSpace:
     dropout: Range | None = Range(0.0, 0.6)
     learning_rate: Range | None = Range(1e-4, 1e-2)
     schedule: tuple[Schedule, ...] | None = ("plateau", "cosine")
-    weight_decay: tuple[float, ...] | None = (0.0, 1e-3, 1e-2, 1e-1)
+    weight_decay: tuple[float, ...] | None = (0.0, 0.03, 0.1, 0.3, 0.6)
     batch_size: tuple[int, ...] | None = (512, 1_024, 2_048, 4_096)
     positive_weight: tuple[float | None, ...] | None = (None, 1.0, 3.0, 10.0, 30.0, 100.0)
     fraud_share: tuple[float | None, ...] | None = (None, 0.02, 0.1, 0.3)
