@@ -42,7 +42,7 @@ def test_validation_is_as_far_from_training_as_what_is_scored() -> None:
     fold = handbook_folds(BEGIN_US)[3]
     found = spans(BEGIN_US, fold, 7 * DAY_S, BacktestConfig())
     assert {name: tuple(map(days, span)) for name, span in found.items()} == {
-        "train": (30, 108),
+        "train": (10, 108),
         "gap": (108, 115),
         "validation": (115, 122),
         "test": (129, 136),
@@ -51,8 +51,8 @@ def test_validation_is_as_far_from_training_as_what_is_scored() -> None:
 
 
 def test_a_log_that_is_too_short_is_refused_with_what_takes_its_days() -> None:
-    with pytest.raises(LogError, match=r"30 days of warm-up, 7 of label delay and 7 of validation"):
-        spans(BEGIN_US, Fold(0, BEGIN_US + 44 * DAY_US, BEGIN_US + 51 * DAY_US, BEGIN_US + 58 * DAY_US), 7 * DAY_S,
+    with pytest.raises(LogError, match=r"10 days of warm-up, 7 of label delay and 7 of validation"):
+        spans(BEGIN_US, Fold(0, BEGIN_US + 24 * DAY_US, BEGIN_US + 31 * DAY_US, BEGIN_US + 38 * DAY_US), 7 * DAY_S,
               BacktestConfig())  # fmt: skip
 
 

@@ -59,7 +59,9 @@ def test_training_finds_what_decides_and_is_calibrated_in_the_large(settings):
 @pytest.mark.parametrize("settings", [{"positive_weight": 20.0}, {"fraud_share": 0.5}])
 def test_before_calibration_too_scores_are_at_the_share_of_frauds_in_the_data(settings):
     many = rows(20_000, 1)
-    config = TrainingConfig(bins=0, units=(8,), batch_size=256, epochs=4, learning_rate=0.01, dropout=0.0, **settings)
+    config = TrainingConfig(
+        bins=0, units=(8,), batch_size=256, epochs=4, learning_rate=0.01, weight_decay=0.0, dropout=0.0, **settings
+    )
     result = fit(many, rows(2_000, 2), SHAPE, config, tf.distribute.get_strategy())
     assert sigmoid(logits(result.network, many[0])).mean() == pytest.approx(many[1].mean(), rel=0.15)
 
