@@ -22,7 +22,7 @@ from components.ingest import excess, ingest
 from pipelines.config import RunConfig
 from pipelines.workspace import Workspace
 from schemas.errors import LogError
-from schemas.features import specify
+from schemas.features import FeatureSpec, specify
 from schemas.sources import SourceMapping
 from schemas.transaction import LABEL, SECOND_US
 
@@ -90,14 +90,12 @@ def backtest(
         else (split_fold(round(at.timestamp() * SECOND_US), last_us, mapping.label_delay_s),)
     )
     of_folds = [spans(first_us, fold, mapping.label_delay_s, config.backtest) for fold in folds]
-    spec = specify(mapping.provided)
     workspace.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=workspace.root, prefix="backtest.") as folder:
-        transactions, features = Path(folder) / "transactions.parquet", Path(folder) / "features.parquet"
+        transactions = Path(folder) / "transactions.parquet"
         pq.write_table(read, transactions)
         del read, times_us
-        say(f"computing {len(spec.features)} features")
-        build_feature_table(transactions, features, spec, carry=(LABEL,))
+        features, spec = features_of(transactions, mapping, say)
         results, scored = [], []
         for fold, of_fold in zip(folds, of_folds, strict=True):
             say(f"fold {fold.number}: training")
@@ -109,6 +107,15 @@ def backtest(
     if out is not None:
         _write(scored, mapping, out)
     return Backtest(tuple(results), out)
+
+
+def features_of(transactions: Path, mapping: SourceMapping, say: Callable[[str], None]) -> tuple[Path, FeatureSpec]:
+    """Builds the feature table, with labels, of canonical transactions beside their file; and what its columns are."""
+    spec = specify(mapping.provided)
+    say(f"computing {len(spec.features)} features")
+    features = transactions.with_name("features.parquet")
+    build_feature_table(transactions, features, spec, carry=(LABEL,))
+    return features, spec
 
 
 def transactions_of(log: Path, mapping: SourceMapping, workspace: Workspace) -> pa.Table:

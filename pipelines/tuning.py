@@ -18,16 +18,14 @@ import yaml
 
 from components.backtest import Prepared, known_at, prepare, spans, split_fold
 from components.devices import strategy_for_this_machine, use_logical_cpus
-from components.features import build_feature_table
 from components.training.checkpoint import digest
 from components.training.config import TrainingConfig
 from components.training.fit import AVERAGE_PRECISION, fit
 from components.tuning.search import AfterEpoch, TriedSettings, as_mapping, best, kept_study, search, tried
-from pipelines.backtest import transactions_of
+from pipelines.backtest import features_of, transactions_of
 from pipelines.config import RunConfig
 from pipelines.workspace import Workspace
 from schemas.errors import ConfigurationError, LogError
-from schemas.features import specify
 from schemas.sources import SourceMapping
 from schemas.transaction import LABEL, SECOND_US
 
@@ -163,13 +161,11 @@ def _prepare(
     first_us, last_us = times_us[0].as_py(), times_us[-1].as_py()
     fold = split_fold(at_us, last_us, mapping.label_delay_s)
     of_fold = spans(first_us, fold, mapping.label_delay_s, config.backtest)
-    spec = specify(mapping.provided)
     with tempfile.TemporaryDirectory(dir=workspace.root, prefix="tune.") as folder:
-        transactions, features = Path(folder) / "transactions.parquet", Path(folder) / "features.parquet"
+        transactions = Path(folder) / "transactions.parquet"
         pq.write_table(known, transactions)
         del known, times_us
-        say(f"computing {len(spec.features)} features")
-        build_feature_table(transactions, features, spec, carry=(LABEL,))
+        features, spec = features_of(transactions, mapping, say)
         rows = prepare(features, spec, {name: of_fold[name] for name in _SPLITS}, Path(folder) / "scratch")
     for name in _SPLITS:
         labels = rows.arrays[name][1]

@@ -71,6 +71,7 @@ def test_a_program_that_is_killed_is_started_again(stack: Path) -> None:
     os.kill(before, signal.SIGKILL)
     eventually(lambda: supervision.leaders(stack).get("one", before) != before)
     eventually(lambda: supervision.serves(one))
+    assert before not in {process.pid for process in supervision.members(stack)}
 
 
 def test_a_killed_supervisord_leaves_programs_that_are_found_and_ended(stack: Path) -> None:

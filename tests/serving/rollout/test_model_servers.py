@@ -138,6 +138,7 @@ def test_the_first_version_of_all_may_fail_or_take_longer_than_an_answer(base: P
         loader.held[1].set()
         eventually(lambda: servers.states(1)[running.address].failed)
         servers.apply(ONE)
+        assert servers.states(1)[running.address].failed
 
 
 def test_a_server_that_forgot_everything_is_told_again(base: Path, loader: Loader) -> None:
@@ -156,6 +157,7 @@ def test_a_server_that_starts_from_the_file_needs_nobody(base: Path, loader: Loa
         reach(servers, SHADOW)
     with server(loader, base.parent / "models.config") as fresh, told(base, fresh.address) as servers:
         eventually(lambda: not servers.missing(SHADOW))
+        assert servers.states(2)[fresh.address].state == "AVAILABLE"
 
 
 def test_a_server_that_is_away_is_named_and_the_others_are_told(base: Path, loader: Loader) -> None:
