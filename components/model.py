@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from components.encoding import PiecewiseLinear
+from components.encoding import FeatureScale, PiecewiseLinear
 from components.training.config import Block
 from components.transform import CATEGORICAL, NUMERIC
 
@@ -38,6 +38,8 @@ def build_network(
     seed: int,
     *,
     block: Block = "plain",
+    feature_rate: float = 0.0,
+    layer_norm: bool = False,
     precision: str = "float32",
 ) -> keras.Model:
     """A tower of blocks whose output is the logit of fraud, float32 `[batch, 1]`.
@@ -48,6 +50,9 @@ def build_network(
         dropout: share of activations dropped behind each of them.
         seed: of their initial weights.
         block: what they are.
+        feature_rate: of the factors of features, see `components.encoding.FeatureScale`; 0 for none.
+        layer_norm: whether what a hidden layer puts out is normalised before it is bent or gated (Ba, Kiros and Hinton,
+            2016).
         precision: Keras' name for the types of weights and arithmetic.
     """
     inputs: dict[str, keras.KerasTensor] = {NUMERIC: keras.Input((shape.numeric,), dtype="float32", name=NUMERIC)}
@@ -69,59 +74,77 @@ def build_network(
             at += columns
     together = keras.layers.Concatenate(dtype=precision, name="features")
     x = together(parts) if len(parts) > 1 else parts[0]
+    if feature_rate:
+        x = FeatureScale(feature_rate, dtype=precision, name="feature_scale")(x)
     for layer, width in enumerate(units):
-        x = _BLOCKS[block](x, width, layer, seed + layer, precision)
+        x = _BLOCKS[block](x, _Layers(width, layer, seed + layer, layer_norm, precision))
         x = keras.layers.Dropout(dropout, seed=seed + layer, dtype=precision, name=f"dropout_{layer}")(x)
     # Of the types with 16 bits none has digits enough for a score.
     logit = keras.layers.Dense(1, dtype="float32", name="logit")(x)
     return keras.Model(inputs, logit, name="fraud_network")
 
 
-def _plain(x: keras.KerasTensor, width: int, layer: int, seed: int, precision: str) -> keras.KerasTensor:
-    """`[batch, any]` to `[batch, width]`."""
-    dense = keras.layers.Dense(
-        width,
-        activation="relu",
-        kernel_initializer=keras.initializers.HeNormal(seed=seed),
-        dtype=precision,
-        name=f"dense_{layer}",
-    )
-    return dense(x)
+@dataclass(frozen=True)
+class _Layers:
+    """The layers of one block."""
+
+    width: int
+    number: int
+    seed: int
+    layer_norm: bool
+    precision: str
+
+    def dense(
+        self, x: keras.KerasTensor, name: str, initializer: keras.Initializer, activation: str | None = None
+    ) -> keras.KerasTensor:
+        """`[batch, any]` to `[batch, width]`."""
+        layer = keras.layers.Dense(
+            self.width,
+            activation=activation,
+            kernel_initializer=initializer,
+            dtype=self.precision,
+            name=f"{name}_{self.number}",
+        )
+        return layer(x)
+
+    def linear(
+        self, x: keras.KerasTensor, name: str, seed_after: int, activation: str | None = None
+    ) -> keras.KerasTensor:
+        # Seeds of one block must differ, or its layers would begin alike.
+        return self.dense(x, name, keras.initializers.GlorotUniform(seed=self.seed + seed_after), activation)
+
+    def normalised(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """With mean 0 and variance 1 over the width, where it is asked for."""
+        if not self.layer_norm:
+            return x
+        return keras.layers.LayerNormalization(dtype=self.precision, name=f"norm_{self.number}")(x)
 
 
-def _residual(x: keras.KerasTensor, width: int, layer: int, seed: int, precision: str) -> keras.KerasTensor:
+def _plain(x: keras.KerasTensor, layers: _Layers) -> keras.KerasTensor:
+    dense = layers.dense(x, "dense", keras.initializers.HeNormal(seed=layers.seed))
+    return keras.layers.ReLU(dtype=layers.precision, name=f"relu_{layers.number}")(layers.normalised(dense))
+
+
+def _residual(x: keras.KerasTensor, layers: _Layers) -> keras.KerasTensor:
     """Two layers and a way round them, which is the identity where widths agree (He et al., 2016)."""
-    way = x if x.shape[-1] == width else _linear(x, width, layer, seed + 1, precision, "way")
-    inner = _linear(_plain(x, width, layer, seed, precision), width, layer, seed + 2, precision, "second")
-    added = keras.layers.Add(dtype=precision, name=f"added_{layer}")([way, inner])
-    return keras.layers.ReLU(dtype=precision, name=f"residual_{layer}")(added)
+    way = x if x.shape[-1] == layers.width else layers.linear(x, "way", 1)
+    inner = layers.linear(_plain(x, layers), "second", 2)
+    added = keras.layers.Add(dtype=layers.precision, name=f"added_{layers.number}")([way, inner])
+    return keras.layers.ReLU(dtype=layers.precision, name=f"residual_{layers.number}")(added)
 
 
-def _gated(x: keras.KerasTensor, width: int, layer: int, seed: int, precision: str) -> keras.KerasTensor:
+def _gated(x: keras.KerasTensor, layers: _Layers) -> keras.KerasTensor:
     """A gated linear unit (Dauphin et al., 2017)."""
-    value = _linear(x, width, layer, seed, precision, "value")
-    gate = _linear(x, width, layer, seed + 1, precision, "gate", activation="sigmoid")
-    return keras.layers.Multiply(dtype=precision, name=f"gated_{layer}")([value, gate])
+    value = layers.normalised(layers.linear(x, "value", 0))
+    gate = layers.linear(x, "gate", 1, "sigmoid")
+    return keras.layers.Multiply(dtype=layers.precision, name=f"gated_{layers.number}")([value, gate])
 
 
-def _linear(
-    x: keras.KerasTensor,
-    width: int,
-    layer: int,
-    seed: int,
-    precision: str,
-    name: str,
-    activation: str | None = None,
-) -> keras.KerasTensor:
-    # Seeds of one block must differ, or its layers would begin alike.
-    initializer = keras.initializers.GlorotUniform(seed=seed)
-    dense = keras.layers.Dense(
-        width, activation=activation, kernel_initializer=initializer, dtype=precision, name=f"{name}_{layer}"
-    )
-    return dense(x)
-
-
-_BLOCKS: dict[Block, Callable[..., keras.KerasTensor]] = {"plain": _plain, "residual": _residual, "gated": _gated}
+_BLOCKS: dict[Block, Callable[[keras.KerasTensor, _Layers], keras.KerasTensor]] = {
+    "plain": _plain,
+    "residual": _residual,
+    "gated": _gated,
+}
 
 
 @keras.saving.register_keras_serializable("fraudops")
@@ -179,14 +202,14 @@ def _intercept_for(logits: np.ndarray, mean: float) -> float:
 
 
 def positive_weight(labels: np.ndarray, configured: float | None) -> float:
-    """Weight of a fraud against a genuine row: as configured, or the square root of genuine rows per fraud in the data.
+    """Weight of a fraud against a genuine row: as configured, or the fourth root of genuine rows per fraud in the data.
 
     The full ratio, some 200, would let a few frauds drown all else in the loss, and ranks worse.
     """
     if configured is not None:
         return configured
     frauds = float(labels.sum())
-    return math.sqrt((len(labels) - frauds) / frauds) if frauds else 1.0
+    return math.sqrt(math.sqrt((len(labels) - frauds) / frauds)) if frauds else 1.0
 
 
 def network_inputs(transformed: Mapping[str, np.ndarray], shape: Shape) -> dict[str, np.ndarray]:

@@ -23,6 +23,9 @@ class TrainingConfig:
             `gated`, one whose outputs are let through by another.
         bins: each number is also read as its places within at most so many bins, which lets few layers bend sharply
             (see `components.encoding`); 0 for none.
+        feature_rate: each feature has a factor that is learned, so many times as fast as all other weights (see
+            `components.encoding.FeatureScale`); 0 for none.
+        layer_norm: whether what hidden layers put out is normalised.
         units: widths of the hidden blocks.
         dropout: share of activations dropped behind each of them.
         batch_size: rows per step over all replicas together; with `linear` scaling, of each replica.
@@ -34,7 +37,7 @@ class TrainingConfig:
         weight_decay: per step, in units of the learning rate, of all but biases (AdamW); 0 is Adam.
         epochs: at most so many.
         patience: epochs without a better validation average precision before training stops.
-        positive_weight: weight of a fraud against a genuine row; None takes the square root of
+        positive_weight: weight of a fraud against a genuine row; None takes the fourth root of
             genuine rows per fraud in the data, or 1 with a `fraud_share`.
         fraud_share: of the rows of each batch, whatever it is in the data; None leaves them as they come.  An epoch is
             then one pass over the genuine rows.
@@ -47,6 +50,8 @@ class TrainingConfig:
 
     block: Block = "plain"
     bins: int = 8
+    feature_rate: float = 20.0
+    layer_norm: bool = True
     units: tuple[int, ...] = (256, 128, 64)
     dropout: float = 0.2
     batch_size: int = 2_048
@@ -54,7 +59,7 @@ class TrainingConfig:
     scaling: Scaling = "none"
     schedule: Schedule = "cosine"
     weight_decay: float = 0.3
-    epochs: int = 12
+    epochs: int = 8
     patience: int = 6
     positive_weight: float | None = None
     fraud_share: float | None = None
@@ -69,6 +74,8 @@ class TrainingConfig:
                 raise ConfigurationError(f"training {name} is {value}; it must be above 0 and finite")
         if self.bins < 0:
             raise ConfigurationError(f"training bins is {self.bins}; it must be 0 or more")
+        if not 0 <= self.feature_rate < math.inf:
+            raise ConfigurationError(f"training feature_rate is {self.feature_rate}; it must be 0 or more, and finite")
         if not self.units or min(self.units) < 1 or not 0 <= self.dropout < 1:
             raise ConfigurationError(f"training units {self.units} and dropout {self.dropout} make no network")
         if self.seed < 0:

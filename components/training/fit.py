@@ -14,12 +14,12 @@ from absl import logging
 
 from components.devices import is_chief
 from components.encoding import quantile_bins
-from components.model import Shape, build_network, fit_platt, network_inputs, positive_weight
+from components.model import Shape, fit_platt, network_inputs, positive_weight
 from components.training import checkpoint as checkpoints
 from components.training.batches import prior_correction
 from components.training.checkpoint import EpochState
 from components.training.config import TrainingConfig
-from components.training.replicas import Replicas, global_batch
+from components.training.replicas import Replicas, global_batch, network_of
 from components.training.schedule import best_epoch, is_over, learning_rate
 from components.transform import NUMERIC
 from schemas.errors import ConfigurationError, LogError
@@ -186,7 +186,7 @@ class _Prepared:
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(config.seed)
         shape = binned(shape, train[0][NUMERIC], config)
-        network = build_network(shape, config.units, config.dropout, config.seed, block=config.block)
+        network = network_of(shape, config)
         balanced = config.fraud_share is not None and config.positive_weight is None
         weight = 1.0 if balanced else positive_weight(labels, config.positive_weight)
         return _Prepared(network, network_inputs(train[0], shape), labels, shape, config, weight, strategy)

@@ -54,9 +54,7 @@ class Replicas:
         keras.utils.set_random_seed(config.seed)
         with strategy.scope():
             precision = precision_of_devices(config.precision)
-            self.network = build_network(
-                shape, config.units, config.dropout, config.seed, block=config.block, precision=precision
-            )
+            self.network = network_of(shape, config, precision)
             self._optimizer = _optimizer(config, precision)
             self._optimizer.build(self.network.trainable_variables)
             self._loss = tf.Variable(
@@ -130,6 +128,20 @@ class Replicas:
         for variables, values in ((self.network.variables, network), (self._optimizer.variables, optimizer)):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
+
+
+def network_of(shape: Shape, config: TrainingConfig, precision: str = "float32") -> keras.Model:
+    """The network that a configuration asks for, as `build_network` makes it."""
+    return build_network(
+        shape,
+        config.units,
+        config.dropout,
+        config.seed,
+        block=config.block,
+        feature_rate=config.feature_rate,
+        layer_norm=config.layer_norm,
+        precision=precision,
+    )
 
 
 def global_batch(rows: int, config: TrainingConfig, replicas: int) -> int:

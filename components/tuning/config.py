@@ -25,7 +25,7 @@ class SearchSpace:
     is here or not.
 
     Attributes:
-        block, bins, units, schedule, weight_decay, batch_size, fraud_share: values to choose from.
+        block, bins, feature_rate, layer_norm, units, schedule, weight_decay, batch_size, fraud_share: values to choose from.
         positive_weight: likewise; None among them is the weight that is taken from the data.
         dropout: searched evenly.
         learning_rate: searched evenly in its logarithm.
@@ -33,6 +33,8 @@ class SearchSpace:
 
     block: tuple[Block, ...] | None = ("plain", "residual", "gated")
     bins: tuple[int, ...] | None = (0, 8, 16)
+    feature_rate: tuple[float, ...] | None = (0.0, 6.0, 20.0, 40.0)
+    layer_norm: tuple[bool, ...] | None = (False, True)
     units: tuple[tuple[int, ...], ...] | None = ((64, 32), (128, 64, 32), (256, 128, 64), (512, 256, 128))
     dropout: Range | None = Range(0.0, 0.6)
     learning_rate: Range | None = Range(1e-4, 1e-2)

@@ -19,12 +19,12 @@ import tensorflow as tf
 
 from components.examples import write_examples
 from components.features import compute_features
-from components.model import Shape, build_network, positive_weight
+from components.model import Shape, positive_weight
 from components.records import write_records
 from components.splits import SplitConfig
 from components.trainer import TrainingConfig, fit, network_inputs, network_shape, transform_split
 from components.training.fit import AVERAGE_PRECISION, binned
-from components.training.replicas import Replicas, weighted_cross_entropy
+from components.training.replicas import Replicas, network_of, weighted_cross_entropy
 from components.transform import CATEGORICAL, NUMERIC
 from pipelines.benchmarks.comparison import Contest, Result, Side, Timing, take_turns
 from pipelines.benchmarks.training_input import analyze, stock_batches
@@ -85,7 +85,7 @@ def benchmark(transactions: pa.Table, mapping: SourceMapping, epochs: int, runs:
         return replicas.steps_made
 
     def tfx() -> int:
-        network = build_network(shape, config.units, config.dropout, config.seed)
+        network = network_of(shape, config)
         optimizer = keras.optimizers.Adam(config.learning_rate)
         network.compile(optimizer, weighted_cross_entropy(weight), jit_compile=False)
         dataset = stock_batches(records, spec, graph, size).take(steps).repeat()

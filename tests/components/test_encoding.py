@@ -1,4 +1,4 @@
-"""Where bins lie, and what a number becomes in them."""
+"""Where bins lie, what a number becomes in them, and how loud a feature is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from components.encoding import PiecewiseLinear, quantile_bins
+from components.encoding import FeatureScale, PiecewiseLinear, quantile_bins
 
 
 def test_bins_hold_about_as_many_rows_each() -> None:
@@ -53,3 +53,25 @@ def test_it_is_written_and_read_back_as_it_was() -> None:
     numbers = np.random.default_rng(2).normal(size=(20, 2)).astype(np.float32)
     np.testing.assert_array_equal(again(numbers), layer(numbers))
     assert (again.name, again.bins) == ("places", layer.bins)
+
+
+def test_a_feature_begins_as_it_came_and_moves_by_the_rate() -> None:
+    layer = FeatureScale(6.0, name="feature_scale")
+    features = np.array([[2.0, -1.0], [0.5, 3.0]], np.float32)
+    np.testing.assert_array_equal(layer(features), features)
+    layer.weight.assign([0.5, -1 / 6])
+    np.testing.assert_allclose(layer(features), features * [4.0, 0.0], atol=1e-6)
+    again = keras.layers.deserialize(keras.layers.serialize(layer))
+    assert (again.name, again.rate) == ("feature_scale", 6.0)
+
+
+def test_what_tells_nothing_falls_silent_first() -> None:
+    keras.utils.set_random_seed(3)
+    features = np.random.default_rng(3).normal(size=(4_000, 8)).astype(np.float32)
+    inputs = keras.Input((8,))
+    scale = FeatureScale(6.0)
+    network = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Dense(16, "relu")(scale(inputs))))
+    network.compile(keras.optimizers.Adam(3e-3), keras.losses.MeanSquaredError(), jit_compile=False)
+    network.fit(features, np.abs(features[:, :1]), batch_size=100, epochs=8, verbose=0)
+    loudness = np.abs(1 + 6.0 * scale.weight.numpy())
+    assert loudness[1:].max() < 0.7 * loudness[0]

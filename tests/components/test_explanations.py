@@ -48,10 +48,16 @@ def linear() -> keras.Model:
     return build_network(SHAPE, (), 0.0, seed=5)
 
 
-@pytest.fixture(scope="module", params=[(), ((-1.0, -0.5, 0.5, 1.0), (), (0.1, 0.2, 0.5))], ids=["plain", "bins"])
+BINS = ((-1.0, -0.5, 0.5, 1.0), (), (0.1, 0.2, 0.5))
+
+
+@pytest.fixture(scope="module", params=[((), False), (BINS, False), (BINS, True)], ids=["plain", "bins", "normalised"])
 def deep(request: pytest.FixtureRequest) -> keras.Model:
+    bins, layer_norm = request.param
     keras.utils.set_random_seed(5)
-    network = build_network(replace(SHAPE, bins=request.param), (32, 16), 0.3, seed=5)
+    network = build_network(
+        replace(SHAPE, bins=bins), (32, 16), 0.3, seed=5, feature_rate=20.0 * layer_norm, layer_norm=layer_norm
+    )
     for layer in network.layers:
         if isinstance(layer, keras.layers.Dense) and layer.name != "logit":
             layer.bias.assign(np.random.default_rng(1).normal(size=layer.bias.shape))
@@ -90,7 +96,7 @@ def test_attributions_sum_to_what_the_reference_lacks(deep):
     reference = average_genuine(deep, inputs, np.zeros(200, np.float32))
     sums = sum(one.reshape(200, -1).sum(axis=1) for one in explained(deep, inputs, reference))
     ways = deep(inputs).numpy()[:, 0] - of_tensors(cut(deep), [tf.constant(one[np.newaxis]) for one in reference])[0, 0]
-    assert np.abs(sums - ways).max() < 0.02 * np.abs(ways).max()
+    assert np.abs(sums - ways).max() < 0.03 * np.abs(ways).max()
 
 
 def test_a_bin_that_is_narrower_than_a_step_gets_all_that_it_gives():

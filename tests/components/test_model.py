@@ -23,9 +23,9 @@ def labels_drawn(probability, seed=0):
 
 @pytest.mark.parametrize(
     "labels, configured, weight",
-    [([0] * 9 + [1], None, 3.0), ([0, 0, 0, 1], 7.5, 7.5), ([0, 0], None, 1.0), ([1, 1], None, 0.0)],
+    [([0] * 16 + [1], None, 2.0), ([0, 0, 0, 1], 7.5, 7.5), ([0, 0], None, 1.0), ([1, 1], None, 0.0)],
 )
-def test_a_fraud_weighs_the_square_root_of_the_genuine_rows_it_stands_against_unless_configured(
+def test_a_fraud_weighs_the_fourth_root_of_the_genuine_rows_it_stands_against_unless_configured(
     labels, configured, weight
 ):
     assert positive_weight(floats(labels), configured) == weight
@@ -52,6 +52,29 @@ def test_numbers_are_read_as_they_are_and_as_their_places_in_bins():
     read = keras.Model(network.input, network.get_layer("features").output)
     rows = np.array([[2.0, 5.0], [-1.0, 6.0]], np.float32)
     np.testing.assert_allclose(read({"numeric": rows}), [[2, 5, 1, 0.5], [-1, 6, 0, 0.0]])
+
+
+def test_features_have_factors_where_they_are_asked_for():
+    plain, scaled = (
+        build_network(Shape(3, ((4, 1),)), (4,), 0.0, seed=1, block="gated", feature_rate=rate) for rate in (0.0, 6.0)
+    )
+    assert scaled.count_params() == plain.count_params() + 3 + 2
+    assert scaled.get_layer("feature_scale").rate == 6.0
+    assert not any(layer.name == "feature_scale" for layer in plain.layers)
+
+
+@pytest.mark.parametrize("block", ["plain", "residual", "gated"])
+def test_every_block_is_normalised_where_it_is_asked_for(block):
+    plain, normalised = (
+        build_network(Shape(3, ()), (4, 2), 0.0, seed=1, block=block, layer_norm=asked) for asked in (False, True)
+    )
+    norms = [layer for layer in normalised.layers if isinstance(layer, keras.layers.LayerNormalization)]
+    assert len(norms) == 2
+    assert normalised.count_params() == plain.count_params() + 2 * (4 + 2)
+    rows = {"numeric": np.random.default_rng(1).normal(size=(50, 3)).astype(np.float32) * 100}
+    behind = keras.Model(normalised.input, norms[0].output)(rows).numpy()
+    np.testing.assert_allclose(behind.mean(axis=1), 0, atol=1e-5)
+    np.testing.assert_allclose(behind.std(axis=1), 1, atol=1e-2)
 
 
 def parameters(block, units):

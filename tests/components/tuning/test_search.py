@@ -83,7 +83,16 @@ def test_a_configured_value_outside_the_space_widens_it():
 
 
 def test_what_is_not_searched_stays_as_it_is_configured():
-    only = {"units": None, "block": None, "bins": None, "schedule": None, "weight_decay": None, "batch_size": None}
+    only = {
+        "units": None,
+        "block": None,
+        "bins": None,
+        "feature_rate": None,
+        "layer_norm": None,
+        "schedule": None,
+        "weight_decay": None,
+        "batch_size": None,
+    }
     config = TuningConfig(SearchSpace(**only, positive_weight=None, fraud_share=None, dropout=None))
     trials, _ = searched(5, config=config)
     unlike = {name for trial in trials for name, value in as_mapping(trial.settings).items()
