@@ -25,7 +25,8 @@ class SearchSpace:
     is here or not.
 
     Attributes:
-        block, bins, feature_rate, layer_norm, units, schedule, weight_decay, batch_size, fraud_share: values to choose from.
+        block, bins, feature_rate, layer_norm, units, schedule, weight_decay, batch_size, fraud_share: values to choose
+            from.
         positive_weight: likewise; None among them is the weight that is taken from the data.
         dropout: searched evenly.
         learning_rate: searched evenly in its logarithm.
