@@ -1,9 +1,14 @@
-"""Options that the verbs about features share, and what they mean."""
+"""Options that several verbs share, and what they mean."""
 
 from pathlib import Path
 
 import click
 
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML with settings that differ from the defaults.",
+)
 store_option = click.option(
     "--store",
     metavar="embedded|redis://...",

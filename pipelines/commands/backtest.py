@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from pipelines import console
+from pipelines.options import config_option
 
 HANDBOOK, SPLIT = "handbook", "split"
 
@@ -23,11 +24,7 @@ HANDBOOK, SPLIT = "handbook", "split"
 @click.option("--source", help="Name of the log's mapping, or the path of one.  [default: handbook, for its protocol]")
 @click.option("--at", type=click.DateTime(), help="The moment, UTC: learn what is known then, score what comes then.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the scores to this Parquet file.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="YAML with settings that differ from the defaults.",
-)
+@config_option
 @console.workspace_option
 @console.json_option
 def command(

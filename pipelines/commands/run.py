@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines import console
+from pipelines.options import config_option
 from pipelines.user import user
 
 if TYPE_CHECKING:
@@ -27,11 +28,7 @@ _WARNINGS = 10  # of a run that people see; the report has all
 @click.option("--source", required=True, help="Name of the log's mapping, or the path of one (*.yaml).")
 @click.option("--log", type=click.Path(path_type=Path), required=True, help="The transaction log, a file or a folder.")
 @click.option("--until", metavar="STEP", help="Stop behind this step.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="YAML with settings that differ from the defaults.",
-)
+@config_option
 @click.option(
     "--accept",
     metavar="CHECK[:SUBJECT]=REASON",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines import console
+from pipelines.options import config_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,16 +33,12 @@ _SHOWN = 5
 )
 @click.option("--trials", type=click.IntRange(min=1), required=True, help="How many, those of earlier calls included.")
 @click.option("--timeout", metavar="DURATION", help="Begin no epoch behind that time, such as 90s, 15min or 2h.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="YAML with settings that differ from the defaults; `training` is tried first, `tuning` says what else.",
-)
+@config_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help="Write that configuration, with the best `training`, to this file.",
+    help="Write the configuration, with the best `training`, to this file.",
 )
 @console.workspace_option
 @console.json_option
@@ -55,7 +52,10 @@ def command(
     out: Path,
     workspace: Path,
 ) -> console.Reply:
-    """Search the settings of the training on what was known at a moment, and write the best as a configuration."""
+    """Search the settings of the training on what was known at a moment, and write the best as a configuration.
+
+    The `training` of --config is tried first, and its `tuning` says what else.
+    """
     from pipelines.quiet import quiet
     from pipelines.workspace import Workspace
     from schemas import sources
