@@ -11,6 +11,7 @@ import math
 from collections.abc import Container
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -96,22 +97,23 @@ def _has_deviations(names: Container[str]) -> bool:
 
 
 def _numbers(inputs: dict[str, Any]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """What is to be standardised, NaN where it is missing, `[batch, N]`, and flags for what is missing."""
-    scaled, fallible = [], []
-    for declaration in _numeric(inputs):
-        values = _columns(inputs[declaration.name])
-        aggregate = declaration.aggregate if isinstance(declaration, Feature) else None
-        scaled.append(values if aggregate in _LINEAR else _signed_log(values))
-        # The newest of a vector's values speaks for all.
-        if _is_fallible(declaration):
-            fallible.append(values[:, :1])
-    scaled.extend(_against_habit(inputs))
-    flags = [tf.cast(tf.math.is_nan(tf.concat(fallible, axis=1)), tf.float32)] if fallible else []
+    """What is to be standardised, NaN where it is missing, `[batch, N]`, and flags for what is missing.
+
+    All columns at once: a graph with operations for each of them takes seconds to build and to load.
+    """
+    numbers = _numeric(inputs)
+    raw = tf.concat([_columns(inputs[i.name]) for i in numbers], axis=1)
+    is_linear = [isinstance(i, Feature) and i.aggregate in _LINEAR for i in numbers for _ in range(i.width)]
+    scaled = [tf.where(is_linear, raw, _signed_log(raw)), *_against_habit(inputs)]
+    # The newest of a vector's values, its first, speaks for all.
+    firsts = np.cumsum([0, *(i.width for i in numbers)])
+    fallible = [first for first, i in zip(firsts, numbers, strict=False) if _is_fallible(i)]
+    flags = [tf.cast(tf.math.is_nan(tf.gather(raw, fallible, axis=1)), tf.float32)] if fallible else []
     return tf.concat(scaled, axis=1), flags
 
 
 def _columns(values: tf.Tensor) -> tf.Tensor:
-    return values[:, tf.newaxis] if values.shape.rank == 1 else values
+    return tf.expand_dims(values, axis=1) if values.shape.rank == 1 else values
 
 
 def _signed_log(values: tf.Tensor) -> tf.Tensor:
@@ -120,13 +122,14 @@ def _signed_log(values: tf.Tensor) -> tf.Tensor:
 
 
 def _against_habit(inputs: dict[str, Any]) -> list[tf.Tensor]:
-    """Log ratios of the amount to what is usual, and its deviations from the card's mean; `[batch, 1]` each."""
+    """Log ratios of the amount to what is usual, and its deviations from the card's mean; `[batch, any]` each."""
     amount = inputs[AMOUNT]
-    ratios = [tf.math.log1p(amount) - tf.math.log1p(inputs[name]) for name in _AMOUNT_REFERENCES if name in inputs]
+    habits = [inputs[name] for name in _AMOUNT_REFERENCES if name in inputs]
+    ratios = [_columns(tf.math.log1p(amount)) - tf.math.log1p(tf.stack(habits, axis=1))] if habits else []
     if _has_deviations(inputs):
         deviations = (amount - inputs[_CENTRE]) / (inputs[_SPREAD] + 0.01 * inputs[_CENTRE] + 1.0)
-        ratios.append(_signed_log(deviations))
-    return [ratio[:, tf.newaxis] for ratio in ratios]
+        ratios.append(_columns(_signed_log(deviations)))
+    return ratios
 
 
 def _standardised(values: tf.Tensor) -> tf.Tensor:
