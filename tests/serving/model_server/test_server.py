@@ -152,7 +152,8 @@ def test_the_served_model_scores_as_it_does_without_a_server(real: Path, tiny_mo
                 response = client.predict(predict_request(inputs, signature, version=number), timeout=BOUND_S)
                 seen[number, signature] = tf.make_ndarray(response.outputs["score"])
                 assert response.model_spec.version.value == number
-                np.testing.assert_allclose(seen[number, signature], expected, rtol=1e-5)
+                # The server fills a batch up, and float32 rounds other rows' way in a batch of another size.
+                np.testing.assert_allclose(seen[number, signature], expected, rtol=1e-5, atol=1e-6)
     assert np.all(seen[1, "score_packed"] < seen[2, "score_packed"])
 
 
