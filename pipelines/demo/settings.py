@@ -34,8 +34,8 @@ POLICY = Policy(
         card_correlation=1.0,
     ),
 )
-# A play of five minutes: the networks are smaller than they could be, and what a person reads at leisure is measured less
-# finely.
+# A play of five minutes: the networks are smaller than they could be, and what a person reads at leisure is measured
+# less finely.
 _TRAINING = {"units": [64, 32], "epochs": 6}
 QUICK: dict[str, Any] = {
     "training": _TRAINING,
