@@ -17,7 +17,7 @@ from schemas import sources
 SOURCE = "simulated"
 CARDS, DAYS, SEED = 4_000, 60, 1
 # Far more than any demonstration takes: the live log must not end before it does.
-LIVE_DAYS = 60
+LIVE_DAYS = 30
 
 
 def training_log(folder: Path) -> tuple[Path, pa.Table]:
