@@ -23,6 +23,8 @@ from schemas.errors import LogError
 from tests.components.training.rows import SHAPE, SMALL, rows
 
 PROJECT = Path(__file__).parents[3]
+# A network without anything that makes it learn faster than its few weights.
+BARE = TrainingConfig(bins=0, feature_rate=0.0, layer_norm=False, units=(8,), weight_decay=0.0, dropout=0.0)
 
 
 def trained(config, held_out=None, **further):
@@ -59,18 +61,7 @@ def test_training_finds_what_decides_and_is_calibrated_in_the_large(settings):
 @pytest.mark.parametrize("settings", [{"positive_weight": 20.0}, {"fraud_share": 0.5}])
 def test_before_calibration_too_scores_are_at_the_share_of_frauds_in_the_data(settings):
     many = rows(20_000, 1)
-    config = TrainingConfig(
-        bins=0,
-        feature_rate=0.0,
-        layer_norm=False,
-        units=(8,),
-        batch_size=256,
-        epochs=4,
-        learning_rate=0.01,
-        weight_decay=0.0,
-        dropout=0.0,
-        **settings,
-    )
+    config = replace(BARE, batch_size=256, epochs=4, learning_rate=0.01, **settings)
     result = fit(many, rows(2_000, 2), SHAPE, config, tf.distribute.get_strategy())
     assert sigmoid(logits(result.network, many[0])).mean() == pytest.approx(many[1].mean(), rel=0.15)
 
@@ -92,16 +83,7 @@ def test_a_seed_gives_the_same_weights_twice_and_another_others():
 def test_early_stopping_ends_training_and_goes_back_to_the_best_weights():
     # What was learned is wrong on validation, the more the longer: the first epoch stays the best.
     against = rows(500, 2, sign=-1)
-    config = TrainingConfig(
-        feature_rate=0.0,
-        layer_norm=False,
-        units=(8,),
-        batch_size=64,
-        epochs=10,
-        patience=2,
-        learning_rate=0.003,
-        dropout=0.0,
-    )
+    config = replace(BARE, batch_size=64, epochs=10, patience=2, learning_rate=0.003)
     stopped = trained(config, against)
     course = stopped.history["val_average_precision"]
     assert len(course) == 3, "one that was best and two of patience"
