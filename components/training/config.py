@@ -28,8 +28,10 @@ class TrainingConfig:
         layer_norm: whether what hidden layers put out is normalised.
         units: widths of the hidden blocks.
         dropout: share of activations dropped behind each of them.
-        batch_size: rows per step over all replicas together; with `linear` scaling, of each replica.
-        learning_rate: of Adam, for a batch of that size.
+        batch_size: rows per step over all replicas together; with `linear` scaling, of each replica.  None takes 2,048,
+            or half of it and so on down to 256 where an epoch would have fewer than 150 steps: a network learns little
+            of few steps, however many rows are in each.
+        learning_rate: of Adam.
         scaling: what several replicas change: `none`, nothing; `linear`, batch and learning rate grow with their number
             (Goyal et al., 2017).
         schedule: of the learning rate: `plateau`, it is cut to 0.3 of itself when validation has not improved for half
@@ -54,7 +56,7 @@ class TrainingConfig:
     layer_norm: bool = True
     units: tuple[int, ...] = (256, 128, 64)
     dropout: float = 0.2
-    batch_size: int = 2_048
+    batch_size: int | None = None
     learning_rate: float = 1e-3
     scaling: Scaling = "none"
     schedule: Schedule = "cosine"

@@ -17,6 +17,8 @@ from schemas.errors import ConfigurationError
 
 # Python is entered once for so many steps, and an interrupt is heard as often.
 _STEPS_PER_CALL = 100
+# Of what a batch is taken from where none is configured.
+_BATCHES, _STEPS_PER_EPOCH = (2_048, 1_024, 512, 256), 150
 
 
 class Replicas:
@@ -150,7 +152,8 @@ def global_batch(rows: int, config: TrainingConfig, replicas: int) -> int:
     Raises:
         ConfigurationError: there are fewer rows than replicas.
     """
-    wanted = config.batch_size * (replicas if config.scaling == "linear" else 1)
+    batch = config.batch_size or _batch_for(rows)
+    wanted = batch * (replicas if config.scaling == "linear" else 1)
     size = min(wanted, rows)
     if size < replicas:
         raise ConfigurationError(
@@ -158,6 +161,11 @@ def global_batch(rows: int, config: TrainingConfig, replicas: int) -> int:
             "use larger batches, more data or fewer devices"
         )
     return size // replicas * replicas
+
+
+def _batch_for(rows: int) -> int:
+    """The largest batch of those that `TrainingConfig.batch_size` tells of with which an epoch has enough steps."""
+    return next((size for size in _BATCHES if rows >= _STEPS_PER_EPOCH * size), _BATCHES[-1])
 
 
 def weighted_cross_entropy(weight: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:

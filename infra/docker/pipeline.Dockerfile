@@ -19,8 +19,6 @@ LABEL org.opencontainers.image.title="fraudops-pipeline" \
       org.opencontainers.image.description="The training pipeline of fraudops" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
-# LightGBM's wheel brings no OpenMP of its own.
-RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --create-home fraudops \
  && install --directory --owner fraudops --group fraudops /var/lib/fraudops /var/lib/mlflow
 # A virtual environment knows its place: it is the same in both stages.

@@ -1,13 +1,17 @@
 """Training input: the trainer's columns beside gzipped `tf.Example` records, as stock TFX feeds them to Keras.
 
-Both sides hand over one epoch of shuffled batches of transformed features with their labels.  Ours reads Parquet, runs
-the transform graph once over whole row groups and gathers batches from memory; only that last part is repeated in later
-epochs.  Stock TFX (`TensorFlowDataset` of its TFExampleRecord, then the transform layer, as in its templates)
-decompresses, shuffles, parses and transforms batch by batch, in every epoch anew.
+Both sides hand over the epochs of a training in shuffled batches of transformed features with their labels.  Ours
+reads Parquet, runs the transform graph once over whole row groups and gathers batches from memory; only that last
+part is repeated in later epochs, so that the first is told apart from them.  Stock TFX (`TensorFlowDataset` of its
+TFExampleRecord, then the transform layer, as in its templates) decompresses, shuffles, parses and transforms batch by
+batch, in every epoch anew.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import apache_beam as beam
@@ -28,12 +32,13 @@ from components.records import write_records
 from components.schema import curated_schema
 from components.trainer import TrainingConfig, transform_split
 from components.training.batches import batches
+from components.training.replicas import global_batch
 from components.transform import preprocessing_fn
-from pipelines.benchmarks.comparison import Columns, Result, Side, take_turns
+from pipelines.benchmarks.comparison import Columns, Contest, Result, Side, take_turns
 from schemas.features import FeatureSpec
 from schemas.transaction import LABEL
 
-GOAL = "5 times the rows/s of tfx"
+GOAL = "5 times the rows/s of tfx over the epochs of a training"
 # Of the records that stock TFX shuffles at a time.
 _SHUFFLE_BUFFER = 10_000
 # Graphs may round differently in batches of other sizes, by some units of float32's last place.
@@ -44,8 +49,8 @@ _SEED = 7
 Batch = tuple[dict[str, tf.Tensor], tf.Tensor]
 
 
-def benchmark(transactions: pa.Table, spec: FeatureSpec, runs: int, folder: Path) -> Result:
-    """Times one epoch of each side from files on disk to the last batch, then an epoch behind the first.
+def benchmark(transactions: pa.Table, spec: FeatureSpec, epochs: int | None, runs: int, folder: Path) -> Result:
+    """Times a training's epochs from files on disk to the last batch, then the first alone, and one behind the first.
 
     The transform graph is loaded once for all, in the runs that do not count.
     Instead of a label each row carries its number, by which the shuffled rows of both sides are put in one order to be
@@ -54,48 +59,47 @@ def benchmark(transactions: pa.Table, spec: FeatureSpec, runs: int, folder: Path
     Args:
         transactions: canonical, as ingest leaves them; the last that do not fill a batch are left out.
         spec: which features.
+        epochs: of the training, each a pass over the rows; None takes as many as a training has.
         runs: runs of each side that count.
         folder: an empty one, for both sides' files and the transform graph.
 
     Raises:
         BenchmarkError: the sides hand over different rows.
     """
-    size = min(TrainingConfig().batch_size, transactions.num_rows)
+    config = TrainingConfig()
+    size, epochs = global_batch(transactions.num_rows, config, 1), epochs or config.epochs
     rows = transactions.num_rows // size * size
     write_parquet(transactions.slice(0, rows), spec, folder)
     records = folder / "records.gz"
     # As stock TFX's ExampleGen writes them.
     write_records(folder, _SPLIT, spec, records)
-    graph = analyze(folder, spec)
+    graph, steps = analyze(folder, spec), rows // size
 
-    def ours() -> tf.data.Dataset:
-        return batches(*transform_split(folder, _SPLIT, spec, graph), size, _SEED).take(rows // size)
+    def ours(passes: int) -> tf.data.Dataset:
+        return batches(*transform_split(folder, _SPLIT, spec, graph), size, _SEED).take(passes * steps)
 
-    def tfx() -> tf.data.Dataset:
-        return stock_batches(records, spec, graph, size)
+    def tfx(passes: int) -> tf.data.Dataset:
+        return stock_batches(records, spec, graph, size).repeat(passes)
 
-    first_epoch = take_turns(
-        rows,
-        Side(lambda: list(ours()), _columns),
-        {"tfx": Side(lambda: list(tfx()), _columns)},
-        runs,
-        _TOLERANCE,
-    )
-    ours_again, tfx_again = ours(), tfx()
-    later_epochs = take_turns(
-        rows,
-        Side(lambda: list(ours_again), _columns),
-        {"tfx": Side(lambda: list(tfx_again), _columns)},
-        runs,
-        _TOLERANCE,
-    )
+    def side(dataset: Callable[[], Iterable[Batch]]) -> Side:
+        # Of the last epoch, which is compared, batches are kept.
+        return Side(lambda: deque(dataset(), maxlen=steps), _columns)
+
+    def contest(passes: int, sides: Sequence[Side]) -> Contest:
+        return take_turns(passes * rows, sides[0], {"tfx": sides[1]}, runs, _TOLERANCE)
+
+    training, first = (contest(n, [side(partial(of, n)) for of in (ours, tfx)]) for n in (epochs, 1))
+    loaded = [of(1) for of in (ours, tfx)]
     return Result(
         "training-input",
-        first_epoch,
+        training,
         GOAL,
         file_reading=True,
-        further={"later_epochs": later_epochs},
-        facts={"batch_size": size},
+        further={
+            "first_epoch": first,
+            "later_epochs": contest(1, [side(partial(iter, dataset)) for dataset in loaded]),
+        },
+        facts={"batch_size": size, "epochs": epochs},
     )
 
 
@@ -144,7 +148,7 @@ def stock_batches(records: Path, spec: FeatureSpec, graph: tft.TFTransformOutput
     return dataset.map(lambda batch: tf.io.parse_example(batch, parsing)).map(transform).prefetch(tf.data.AUTOTUNE)
 
 
-def _columns(epoch: list[Batch]) -> Columns:
+def _columns(epoch: Sequence[Batch]) -> Columns:
     """Every column of an epoch, rows in the order of their numbers."""
     numbers = np.concatenate([labels.numpy().reshape(-1) for _, labels in epoch])
     order = np.argsort(numbers)

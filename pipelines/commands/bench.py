@@ -27,6 +27,13 @@ _runs_option = click.option(
     "--runs", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each side; the median counts."
 )
 
+_epochs_option = click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    show_default="as many as a training has",
+    help="Passes over the training rows to time.",
+)
+
 
 def _log_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say which transactions to measure with; see `_transactions`."""
@@ -128,9 +135,10 @@ def _planes(planes: Sequence[Plane]) -> RenderableType:
 
 @command.command("training-input")
 @click.option("--rows", type=click.IntRange(min=1), default=200_000, show_default=True, help="Rows to simulate, about.")
+@_epochs_option
 @_runs_option
 @console.json_option
-def training_input(rows: int, runs: int) -> console.Reply:
+def training_input(rows: int, epochs: int | None, runs: int) -> console.Reply:
     """The trainer's input beside stock TFX's gzipped records."""
     from pipelines.benchmarks.machine import this_machine
     from pipelines.quiet import quiet
@@ -143,18 +151,17 @@ def training_input(rows: int, runs: int) -> console.Reply:
 
         transactions, mapping = logs.simulated(rows)
         console.say(f"writing features of {transactions.num_rows:,} transactions both ways, then reading them")
-        return _reply(training_input.benchmark(transactions, specify(mapping.provided), runs, Path(folder)), machine)
+        spec = specify(mapping.provided)
+        return _reply(training_input.benchmark(transactions, spec, epochs, runs, Path(folder)), machine)
 
 
 @command.command()
 @_log_options
-@click.option(
-    "--epochs", type=click.IntRange(min=1), default=5, show_default=True, help="Passes over the training rows to time."
-)
+@_epochs_option
 @_runs_option
 @console.json_option
-def training(rows: int | None, log: Path | None, source: str | None, epochs: int, runs: int) -> console.Reply:
-    """Training, beside stock TFX's input with fit, and LightGBM."""
+def training(rows: int | None, log: Path | None, source: str | None, epochs: int | None, runs: int) -> console.Reply:
+    """Training, beside stock TFX's input with fit, and XGBoost."""
     from pipelines.benchmarks.machine import this_machine
     from pipelines.quiet import quiet
 

@@ -39,6 +39,14 @@ def test_both_baselines_find_what_the_labels_depend_on(words: bool) -> None:
     assert all((again[name]["test"] == scores[name]["test"]).all() for name in scores)
 
 
+def test_words_without_a_training_row_are_scored_too() -> None:
+    train, validation, test = (rows(seed) for seed in (1, 2, 3))
+    for later in (validation, test):
+        later[0][CATEGORICAL][::7] = 9
+    for by_split in baseline_scores(train, validation, {"test": test[0]}, CONFIG).values():
+        assert average_precision_score(test[1], by_split["test"]) > 2.5 * test[1].mean()
+
+
 def test_only_the_newest_rows_are_learnt_from() -> None:
     (inputs, labels), validation = rows(1), rows(2)
     misleading = labels.copy()

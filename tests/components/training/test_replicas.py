@@ -73,6 +73,14 @@ def test_each_replica_gets_as_many_rows_of_a_batch(rows, replicas, scaling, want
     assert global_batch(rows, replace(SMALL, scaling=scaling), replicas) == wanted
 
 
+@pytest.mark.parametrize(
+    "rows, wanted",
+    [(1_000_000, 2_048), (307_200, 2_048), (307_199, 1_024), (100_000, 512), (76_799, 256), (1_000, 256), (100, 100)],
+)
+def test_without_a_batch_size_small_logs_make_small_batches(rows, wanted):
+    assert global_batch(rows, replace(SMALL, batch_size=None), 1) == wanted
+
+
 def test_a_batch_that_cannot_be_divided_is_refused():
     with pytest.raises(ConfigurationError, match="batches of 1 rows cannot be divided among 2 devices"):
         global_batch(100, replace(SMALL, batch_size=1), 2)
