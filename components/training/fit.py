@@ -19,7 +19,7 @@ from components.training import checkpoint as checkpoints
 from components.training.batches import prior_correction
 from components.training.checkpoint import EpochState
 from components.training.config import TrainingConfig
-from components.training.replicas import Replicas, global_batch, network_of
+from components.training.replicas import Replicas, batch_size, global_batch, network_of
 from components.training.schedule import best_epoch, is_over, learning_rate
 from components.transform import NUMERIC
 from schemas.errors import ConfigurationError, LogError
@@ -42,6 +42,7 @@ class Trained:
         network: in float32, of this process alone, whatever it was trained in and on.
         slope, intercept: of Platt's scaling.
         positive_weight: of a fraud in the loss.
+        batch_size: as configured, or what was taken for the training rows.
         replicas: that trained it.
         history: `loss` and `learning_rate` of every epoch, and `val_average_precision` where there was a validation.
     """
@@ -50,6 +51,7 @@ class Trained:
     slope: float
     intercept: float
     positive_weight: float
+    batch_size: int
     replicas: int
     history: dict[str, list[float]]
 
@@ -132,19 +134,19 @@ def fit(
 def refit(
     train: Rows, shape: Shape, config: TrainingConfig, strategy: tf.distribute.Strategy, like: Trained
 ) -> Trained:
-    """Trains again without a validation: for the epochs, and at the rates, that led to the best of an earlier training.
+    """Trains again without a validation: for the epochs that led to the best of an earlier training, at their rates.
 
     Args:
         train: inputs by name and labels float32 `[rows]`; those of the earlier training and more, say.
         shape: what the network reads.
-        config: how; its epochs, patience and schedule have no part in this.
+        config: how; its batch size, epochs, patience and schedule have no part in this.
         strategy: where.
         like: the earlier training.  Its calibration is taken over, since no row is left to learn another from.
 
     Raises:
         LogError, ConfigurationError: as `fit`.
     """
-    prepared = _Prepared.of(train, shape, config, strategy)
+    prepared = _Prepared.of(train, shape, replace(config, batch_size=like.batch_size), strategy)
     replicas = prepared.replicas(0)
     rates = like.history[LEARNING_RATE][: best_epoch(like.history[AVERAGE_PRECISION]) + 1]
     history = {LOSS: [replicas.epoch(rate) for rate in rates], LEARNING_RATE: rates}
@@ -189,6 +191,7 @@ class _Prepared:
         network = network_of(shape, config)
         balanced = config.fraud_share is not None and config.positive_weight is None
         weight = 1.0 if balanced else positive_weight(labels, config.positive_weight)
+        config = replace(config, batch_size=batch_size(len(labels), config))
         return _Prepared(network, network_inputs(train[0], shape), labels, shape, config, weight, strategy)
 
     def replicas(self, first_epoch: int) -> Replicas:
@@ -201,7 +204,8 @@ class _Prepared:
         self.network.get_layer("logit").bias.assign_add([correction])
 
     def trained(self, slope: float, intercept: float, history: dict[str, list[float]]) -> Trained:
-        return Trained(self.network, slope, intercept, self.weight, self.strategy.num_replicas_in_sync, history)
+        batch, replicas = batch_size(len(self.labels), self.config), self.strategy.num_replicas_in_sync
+        return Trained(self.network, slope, intercept, self.weight, batch, replicas, history)
 
 
 def _scorer(network: keras.Model) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:

@@ -146,14 +146,19 @@ def network_of(shape: Shape, config: TrainingConfig, precision: str = "float32")
     )
 
 
+def batch_size(rows: int, config: TrainingConfig) -> int:
+    """As configured, or else the largest of those that leave an epoch of so many rows enough steps."""
+    enough = (size for size in _BATCHES if rows >= _STEPS_PER_EPOCH * size)
+    return config.batch_size or next(enough, _BATCHES[-1])
+
+
 def global_batch(rows: int, config: TrainingConfig, replicas: int) -> int:
     """Rows per step over all replicas, of which each gets as many, and no more than there are.
 
     Raises:
         ConfigurationError: there are fewer rows than replicas.
     """
-    batch = config.batch_size or _batch_for(rows)
-    wanted = batch * (replicas if config.scaling == "linear" else 1)
+    wanted = batch_size(rows, config) * (replicas if config.scaling == "linear" else 1)
     size = min(wanted, rows)
     if size < replicas:
         raise ConfigurationError(
@@ -161,11 +166,6 @@ def global_batch(rows: int, config: TrainingConfig, replicas: int) -> int:
             "use larger batches, more data or fewer devices"
         )
     return size // replicas * replicas
-
-
-def _batch_for(rows: int) -> int:
-    """The largest batch of those that `TrainingConfig.batch_size` tells of with which an epoch has enough steps."""
-    return next((size for size in _BATCHES if rows >= _STEPS_PER_EPOCH * size), _BATCHES[-1])
 
 
 def weighted_cross_entropy(weight: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:

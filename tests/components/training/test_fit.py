@@ -105,6 +105,16 @@ def test_a_refit_takes_the_epochs_and_rates_that_led_to_the_best():
     assert more.probabilities(rows(500, 2)[0]).shape == (500,)
 
 
+def test_training_again_makes_the_batches_of_before():
+    config = replace(SMALL, batch_size=None)
+    like = trained(config, rows(1_000, 2))
+    assert like.batch_size == 256
+    other = replace(like, batch_size=500)
+    again, otherwise = (refit(rows(1_000, 1), SHAPE, config, tf.distribute.get_strategy(), of) for of in (like, other))
+    assert again.history["loss"] == like.history["loss"]
+    assert (otherwise.batch_size, otherwise.history["loss"] == like.history["loss"]) == (500, False)
+
+
 def test_a_batch_larger_than_the_data_takes_them_all():
     result = trained(TrainingConfig(units=(4,), batch_size=1_000_000, epochs=1))
     assert len(result.history["loss"]) == 1
