@@ -27,7 +27,8 @@ from schemas.transaction import END_US
 
 _DAY_US = 86_400_000_000
 
-_NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?$"
+# Exponents go as far as a float64's, so that a number is the same alone and among texts.
+_NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?[0-3]?\d{1,2})?$"
 # A text that matches is a date that exists: 30 and 31 days, leap years.
 _DATE = (
     r"(?:(?:19[7-9]\d|20\d\d|2100)-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)"

@@ -7,6 +7,7 @@ what becomes of a line does not depend on them.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import difflib
@@ -33,6 +34,7 @@ BLOCK_BYTES = 4 << 20
 # A longer line is no record.  Not below BLOCK_BYTES.
 LINE_BYTES = 4 << 20
 _KEPT_OF_LONG_LINE = 1 << 10
+_MARK = codecs.BOM_UTF8
 # What an error shows of the columns that are there, and how many of them it takes for a hint.
 _SHOWN_NAMES = 50
 _SHOWN_CHARACTERS = 64
@@ -141,10 +143,11 @@ def _csv_chunk(block: bytes, line: int, header: list[str], needed: list[str], to
 
     # Arrow's parser lets a stray quote swallow the lines that follow, and takes one inside a field otherwise than
     # Python's.  Without lone carriage returns it makes at most one row of a line, so that as many rows as lines means
-    # that none was swallowed; else each line is read alone.
+    # that none was swallowed; else each line is read alone.  A byte order mark it leaves out at the begin of any block.
     table: pa.Table | None = None
     bad: list[tuple[int, int, str]] = []
-    if block.count(b"\r") == block.count(b"\r\n") and _quotes_enclose(text) and _is_utf8(block):
+    lone_returns = block.count(b"\r") != block.count(b"\r\n")
+    if not lone_returns and not block.startswith(_MARK) and _quotes_enclose(text) and _is_utf8(block):
         with contextlib.suppress(pa.ArrowInvalid):
             table, bad = _csv_table(block, header, needed)
     if table is None or len(table) + len(bad) != len(ends):
@@ -319,7 +322,7 @@ def _line_blocks(file: Path) -> Iterator[_Lines]:
             first = True
             while data := stream.read(BLOCK_BYTES):
                 if first:
-                    data, first = data.removeprefix(b"\xef\xbb\xbf"), False
+                    data, first = data.removeprefix(_MARK), False
                 data = carry + data
                 # A block is no longer than a line may be, so only the line that it begins with can be too long.
                 end = data.find(b"\n")

@@ -172,6 +172,7 @@ def test_identifiers_are_text_or_whole_numbers(raw: Any, expected: list[str | No
         (pa.array([Decimal("1.25"), None]), [1.25, None]),
         (pa.array([True, None]), ["wrong", None]),
         (pa.array([[1], None]), ["wrong", None]),
+        ([1e300, 5e-324, "1e-300"], [1e300, 5e-324, 1e-300]),
         ([1, 2.5, "3", None, True, {}, "x", 2**70], [1, 2.5, 3, None, "wrong", "wrong", "wrong", 2.0**70]),
     ],
 )

@@ -207,6 +207,16 @@ def test_a_byte_order_mark_and_missing_last_line_end_are_harmless(tmp_path: Path
         assert ingest(file, mapping(), None).report.good == 1
 
 
+@pytest.mark.parametrize("block", [3, 1 << 20])
+def test_a_byte_order_mark_inside_a_file_is_part_of_the_value(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path / "log.csv", [row(), row(id="t2")])
+    file.write_bytes(file.read_bytes().replace(b"\nt2", b"\n\xef\xbb\xbft2"))
+    monkeypatch.setattr(readers, "BLOCK_BYTES", block)
+    assert ingest(file, mapping(), None).transactions["transaction_id"].to_pylist()[1] == "\ufefft2"
+
+
 def test_quoted_commas_and_quotes_are_part_of_the_value(tmp_path: Path) -> None:
     names = ['Rack, Lock & "Sons"', "plain", ""]
     file = write(tmp_path / "log.csv", [row(id=f"t{at}", shop=name) for at, name in enumerate(names)])
